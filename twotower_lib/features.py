@@ -1,0 +1,171 @@
+"""What each tower reads: rows -> codes, fitted on the train part.
+
+A *code* is a row of an embedding table; code 0 stands for everything that train does not know. Three features exist:
+
+    id           one code a user or an item
+    history      the codes of the items that a user met (user side)
+    categories   the codes of an item's categories, or of a user's attributes
+
+Each turns into `Codes`, lists of codes that a tower looks up and averages. A feature of numbers, text or ready-made
+vectors joins by giving another record that a tower knows how to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from twotower_lib.data import Catalogue, Interactions, People, Rows
+from twotower_lib.errors import SettingError
+from twotower_lib.ranking import Queries, Ragged
+
+USER_FEATURES = ("id", "history", "categories")
+ITEM_FEATURES = ("id", "categories")
+UNKNOWN = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistorySettings:
+    """How the history of a user is read."""
+
+    mode: str = "auto"
+    """set: any other train items of the user; before: only what came before the target; auto: before for the splits
+    in time (last, time), set for the others."""
+    length: int = 50
+    """Items sampled for a training example; with `before` the most recent ones, and as many when a question is
+    answered. With `set` a question is answered from all."""
+    dropout: float = 0.2
+    """Chance that a sampled item is left out of a training example."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("auto", "set", "before"):
+            raise SettingError(f"history.mode = {self.mode}", "auto, set or before")
+        if self.length < 1:
+            raise SettingError(f"history.length = {self.length}", "1 or more")
+        if not 0 <= self.dropout < 1:
+            raise SettingError(f"history.dropout = {self.dropout}", "a chance from 0 to below 1")
+
+    def mode_for(self, protocol: str) -> str:
+        """The mode with `auto` resolved for a split protocol."""
+        if self.mode != "auto":
+            return self.mode
+        return "before" if protocol in ("last", "time") else "set"
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Lists of codes: a matrix filled up with 0, or flat values with the offsets where each list starts."""
+
+    values: Tensor
+    offsets: Tensor | None = None
+
+    def to(self, device: str) -> Codes:
+        """The same on another device."""
+        return Codes(self.values.to(device), None if self.offsets is None else self.offsets.to(device))
+
+
+@dataclass(frozen=True)
+class Features:
+    """Everything that was fitted: which code a row has, and how many codes there are."""
+
+    user_codes: Rows
+    item_codes: Rows
+    item_categories: Ragged
+    user_categories: Ragged
+    n_user_categories: int
+    n_item_categories: int
+    history_mode: str
+    history_length: int
+
+    @property
+    def n_items(self) -> int:
+        """Items of the catalogue, cold ones included."""
+        return len(self.item_codes)
+
+    def user_table_sizes(self) -> dict[str, int]:
+        """Rows of the embedding table of each user feature."""
+        sizes = (self.user_codes.max(initial=0), self.item_codes.max(initial=0), self.n_user_categories)
+        return {name: int(size) + 1 for name, size in zip(USER_FEATURES, sizes, strict=True)}
+
+    def item_table_sizes(self) -> dict[str, int]:
+        """Rows of the embedding table of each item feature."""
+        sizes = (self.item_codes.max(initial=0), self.n_item_categories)
+        return {name: int(size) + 1 for name, size in zip(ITEM_FEATURES, sizes, strict=True)}
+
+    def of_users(self, queries: Queries, names: Sequence[str]) -> dict[str, Codes]:
+        """The codes of these user features for each query; an unknown person has code 0 and no categories."""
+        made = {}
+        for name in names:
+            if name == "history":
+                made[name] = self.history(queries.history)
+            else:
+                made[name] = self.of_user_rows(queries.user, name)
+        return made
+
+    def of_user_rows(self, users: Rows, name: str) -> Codes:
+        """The codes of a feature that depends on the user row alone."""
+        if name == "id":
+            return Codes(torch.from_numpy(np.where(users >= 0, self.user_codes[users], UNKNOWN)))
+        # Row -1, a person without a row, finds the empty list that stands at the end.
+        return _flat(self.user_categories.take(users % len(self.user_categories)))
+
+    def history(self, history: Ragged) -> Codes:
+        """The codes of histories: all items, or with `before` the most recent ones."""
+        if self.history_mode == "before":
+            history = _last_of_each(history, self.history_length)
+        return _flat(Ragged(self.item_codes[history.values], history.offsets))
+
+    def of_items(self, items: Rows, names: Sequence[str]) -> dict[str, Codes]:
+        """The codes of these item features for each item row."""
+        return {
+            name: Codes(torch.from_numpy(self.item_codes[items]))
+            if name == "id"
+            else _flat(self.item_categories.take(items))
+            for name in names
+        }
+
+
+def fit_features(
+    train: Interactions, catalogue: Catalogue, people: People, history: HistorySettings, protocol: str
+) -> Features:
+    """Fit on the train part: only what occurs in it gets a code of its own.
+
+    Items and users without a train event have code 0; a category has a code when an item of train has it.
+    """
+    warm_items = train.item_counts > 0
+    warm_users = np.bincount(train.user, minlength=train.n_users) > 0
+    item_categories, n_item_categories = _coded(catalogue.categories, warm_items)
+    described = [[f"{k}={v[u]}" for k, v in people.attributes.items() if v[u]] for u in range(train.n_users)]
+    user_categories, n_user_categories = _coded([*described, []], np.append(warm_users, False))
+    return Features(
+        user_codes=np.where(warm_users, np.cumsum(warm_users), UNKNOWN),
+        item_codes=np.where(warm_items, np.cumsum(warm_items), UNKNOWN),
+        item_categories=item_categories,
+        user_categories=user_categories,
+        n_user_categories=n_user_categories,
+        n_item_categories=n_item_categories,
+        history_mode=history.mode_for(protocol),
+        history_length=history.length,
+    )
+
+
+def _coded(lists: Sequence[Sequence[str]], warm: np.ndarray) -> tuple[Ragged, int]:
+    """Lists of names as lists of codes; names that no warm row has become code 0."""
+    known = sorted({name for names, is_warm in zip(lists, warm, strict=True) if is_warm for name in names})
+    code = {name: i + 1 for i, name in enumerate(known)}
+    return Ragged.of([[code.get(name, UNKNOWN) for name in names] for names in lists]), len(known)
+
+
+def _flat(lists: Ragged) -> Codes:
+    return Codes(torch.from_numpy(lists.values), torch.from_numpy(lists.offsets[:-1].copy()))
+
+
+def _last_of_each(lists: Ragged, length: int) -> Ragged:
+    """The last `length` values of each list."""
+    from_end = np.repeat(lists.offsets[1:], lists.lengths) - np.arange(len(lists.values))
+    kept = from_end <= length
+    return Ragged.grouped(lists.owners[kept], lists.values[kept], len(lists))

@@ -1,0 +1,202 @@
+"""The in-batch softmax loss, in the order of its derivation.
+
+The model is p(item | user) = exp(l(user, item)) / sum over the catalogue of exp(l(user, .)), and the loss is the mean
+of -log p over the observed pairs. The sum over the catalogue is too long for a large one, so it is estimated from the
+items of the batch:
+
+1. `scores`        s = <user, item>, every user of the batch against every item of it;
+2. `scale`         l = s / T, the logit (Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance
+                   Discrimination", eq. 2; T is the temperature);
+3. `correct`       l - log q: items come into a batch as often as they are popular, so each is weighted by 1 / q, the
+                   inverse of its chance to be drawn (Bengio and Senecal 2008; Yi et al. 2019, "Sampling-Bias-Corrected
+                   Neural Modeling for Large Corpus Item Recommendations", eq. 3). It belongs on the final logit, after
+                   the temperature;
+4. `same_item_mask`, `known_positives_mask`, `apply_mask`   a column that is no negative for a row leaves its sum;
+5. `softmax_loss`  the mean of -log softmax at the row's own positive.
+
+`in_batch_softmax` is the whole. A batch has one row a user and one column a candidate; the positive of row i is column
+i, and columns beyond the rows are extra negatives. Nothing here knows a model, draws a number or keeps a state: the
+file can be copied out as it is.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from twotower_lib.errors import ShapeError
+
+
+def scores(user: Float[Tensor, "batch dim"], item: Float[Tensor, "cand dim"]) -> Float[Tensor, "batch cand"]:
+    """Inner product of every user embedding with every item embedding.
+
+    Raises:
+        ShapeError: the two differ in their dimension, or there are fewer candidates than rows.
+
+    >>> scores(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
+    tensor([[1., 0.],
+            [2., 2.]])
+    """
+    if user.shape[1] != item.shape[1] or len(item) < len(user):
+        raise ShapeError(
+            f"user embeddings {tuple(user.shape)}, item embeddings {tuple(item.shape)}",
+            "the same dimension on both sides, and at least one candidate a row: row i's positive is candidate i",
+        )
+    return user @ item.T
+
+
+def scale(
+    scores: Float[Tensor, "batch cand"], temperature: float | Float[Tensor, ""]
+) -> Float[Tensor, "batch cand"]:
+    """Divide scores by the temperature T: the logits.
+
+    Raises:
+        ShapeError: T is a number that is not positive.
+
+    >>> scale(torch.tensor([[0.5, 1.0]]), 0.5)
+    tensor([[1., 2.]])
+    """
+    if not isinstance(temperature, Tensor) and not temperature > 0:
+        raise ShapeError(f"temperature = {temperature}", "a temperature above 0")
+    return scores / temperature
+
+
+def correct(
+    logits: Float[Tensor, "batch cand"], log_q: Float[Tensor, " cand"], strength: float = 1.0
+) -> Float[Tensor, "batch cand"]:
+    """Subtract strength * log q from each column.
+
+    `log_q` is the natural logarithm of the chance that the sampler *in use* puts this candidate into a column: for
+    in-batch negatives the item's share of the train rows. The correction follows the temperature; the other way round
+    it would be multiplied by 1 / T. A constant added to log q changes no loss.
+
+    Args:
+        logits: scores already divided by the temperature.
+        log_q: one value a column; an item drawn twice is two columns.
+        strength: 1 is the derived correction, 0 none.
+
+    >>> correct(torch.tensor([[0.0, 0.0]]), torch.tensor([0.5, 0.25]).log())
+    tensor([[0.6931, 1.3863]])
+    """
+    if log_q.shape != logits.shape[1:]:
+        raise ShapeError(f"log q of shape {tuple(log_q.shape)}", f"one value for each of {logits.shape[1]} candidates")
+    return logits - strength * log_q
+
+
+def same_item_mask(candidates: Int[Tensor, " cand"], n_rows: int | None = None) -> Bool[Tensor, "batch cand"]:
+    """True where a column holds the row's own positive item once more: it is no negative.
+
+    The diagonal, the positive itself, is False.
+
+    Args:
+        candidates: the item of each column; the first `n_rows` of them are the positives of the rows.
+        n_rows: rows of the batch; all columns by default.
+
+    >>> same_item_mask(torch.tensor([7, 8, 7])).int()
+    tensor([[0, 0, 1],
+            [0, 0, 0],
+            [1, 0, 0]], dtype=torch.int32)
+    """
+    positives = candidates if n_rows is None else candidates[:n_rows]
+    mask = positives[:, None] == candidates[None, :]
+    return _keep_positives(mask)
+
+
+def known_positives_mask(
+    candidates: Int[Tensor, " cand"],
+    known_row: Int[Tensor, " known"],
+    known_item: Int[Tensor, " known"],
+    n_rows: int | None = None,
+) -> Bool[Tensor, "batch cand"]:
+    """True where a column holds an item that the row's user is known to like: it is no negative either.
+
+    The diagonal, the positive itself, is False.
+
+    Args:
+        candidates: the item of each column, numbers from 0.
+        known_row: for each known pair the row of the batch it belongs to.
+        known_item: for each known pair its item.
+        n_rows: rows of the batch; all columns by default.
+
+    >>> known_positives_mask(torch.tensor([7, 8]), torch.tensor([0, 0, 1]), torch.tensor([7, 8, 9])).int()
+    tensor([[0, 1],
+            [0, 0]], dtype=torch.int32)
+    """
+    distinct, column = candidates.unique(return_inverse=True)
+    place = candidates.new_full((int(max(candidates.max(), known_item.max())) + 1,), -1)
+    place[distinct] = torch.arange(len(distinct), device=candidates.device)
+    known_place = place[known_item]
+    here = known_place >= 0
+    table = torch.zeros((n_rows or len(candidates), len(distinct)), dtype=torch.bool, device=candidates.device)
+    table[known_row[here], known_place[here]] = True
+    return _keep_positives(table.index_select(1, column))
+
+
+def _keep_positives(mask: Tensor) -> Tensor:
+    mask.fill_diagonal_(False)
+    return mask
+
+
+def apply_mask(
+    logits: Float[Tensor, "batch cand"], drop: Bool[Tensor, "batch cand"]
+) -> Float[Tensor, "batch cand"]:
+    """Minus infinity where `drop` is True, so that these columns leave the row's sum.
+
+    Raises:
+        ShapeError: the shapes differ, or the mask would drop a row's own positive.
+
+    >>> apply_mask(torch.zeros(1, 2), torch.tensor([[False, True]]))
+    tensor([[0., -inf]])
+    """
+    if drop.shape != logits.shape:
+        raise ShapeError(f"a mask of shape {tuple(drop.shape)}", f"the shape of the logits, {tuple(logits.shape)}")
+    if drop.diagonal().any():
+        row = int(drop.diagonal().nonzero()[0])
+        raise ShapeError(f"a mask that drops the positive of row {row}", "False on the diagonal")
+    return logits.masked_fill(drop, -torch.inf)
+
+
+def softmax_loss(logits: Float[Tensor, "batch cand"]) -> Float[Tensor, ""]:
+    """The mean over rows of -log softmax at the diagonal, in nats.
+
+    Equal logits give ln(cand), the chance line of every curve of this loss.
+
+    >>> softmax_loss(torch.zeros(2, 2))
+    tensor(0.6931)
+    """
+    return torch.nn.functional.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
+def in_batch_softmax(
+    user: Float[Tensor, "batch dim"],
+    item: Float[Tensor, "cand dim"],
+    *,
+    temperature: float | Float[Tensor, ""],
+    log_q: Float[Tensor, " cand"] | None = None,
+    log_q_strength: float = 1.0,
+    drop: Bool[Tensor, "batch cand"] | None = None,
+) -> Float[Tensor, ""]:
+    """The in-batch softmax loss (InfoNCE), each correction switched on by giving its tensor.
+
+    Args:
+        user: user embeddings.
+        item: item embeddings of the candidates; row i's positive is candidate i.
+        temperature: T, divides the scores.
+        log_q: log of each candidate's chance to be drawn, see `correct`.
+        log_q_strength: 1 is the derived correction.
+        drop: columns that are no negatives for a row, see the two masks; combine them with `|`.
+
+    Returns:
+        The mean loss of a row in nats.
+
+    >>> two = torch.eye(2)
+    >>> in_batch_softmax(two, two, temperature=0.5)  # -log(e^2 / (e^2 + e^0))
+    tensor(0.1269)
+    """
+    logits = scale(scores(user, item), temperature)
+    if log_q is not None:
+        logits = correct(logits, log_q, log_q_strength)
+    if drop is not None:
+        logits = apply_mask(logits, drop)
+    return softmax_loss(logits)

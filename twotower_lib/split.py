@@ -1,0 +1,239 @@
+"""What the model may see, and what it is asked: `Interactions` -> `Split(train, valid, test)`.
+
+One function a protocol, and each protocol states its leak in one line:
+
+    random   a random share of all events is held out; the model knows the future of the same user
+    last     the last share of each user's events is held out; the model knows what other users did later
+    time     everything from one moment on is held out; most test users may be new
+    given    train and test are published; as leaky as their makers' protocol
+
+Validation is cut from the train part by the same protocol. Settings are chosen on it; then `refit()` gives all of train
+back to the model, and test is asked once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twotower_lib.data import Dataset, Interactions, Rows
+from twotower_lib.errors import LeakError, SettingError, SplitError, nearest
+from twotower_lib.ranking import Ragged
+from twotower_lib.seeding import child
+
+Part = Literal["train", "valid", "test"]
+Mask = NDArray[np.bool_]
+
+PARTS: dict[Part, int] = {"train": 0, "valid": 1, "test": 2}
+
+LEAKS = {
+    "random": "a random split knows the future of the user",
+    "last": "a last-fraction split knows the future of other users",
+    "time": "none; new users and items are part of the test",
+    "given": "a published random split knows the future of the user",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSettings:
+    """How events are divided."""
+
+    protocol: str = "last"
+    """random, last, time or given; a source with a published test part is always split as given."""
+    test: float = 0.2
+    """Share of the events that is held out for the test."""
+    valid: float = 0.1
+    """Share of the train events that is held out for choosing settings."""
+    seed: int = 42
+    """Seed of the random protocol. It is apart from the seed of the run, so that several runs share one split."""
+
+    def __post_init__(self) -> None:
+        if self.protocol not in LEAKS:
+            raise SettingError(f"split.protocol = {self.protocol}", ", ".join(LEAKS), nearest(self.protocol, LEAKS))
+        for name in ("test", "valid"):
+            if not 0 < getattr(self, name) < 1:
+                raise SettingError(f"split.{name} = {getattr(self, name)}", "a share above 0 and below 1")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Events, and for each of them its part."""
+
+    events: Interactions
+    part: NDArray[np.int8]
+    protocol: str
+
+    @property
+    def train(self) -> Interactions:
+        """What the model is trained on."""
+        return self.of("train")
+
+    @property
+    def valid(self) -> Interactions:
+        """What settings are chosen on; empty after `refit`."""
+        return self.of("valid")
+
+    @property
+    def test(self) -> Interactions:
+        """What is reported, once."""
+        return self.of("test")
+
+    @property
+    def leak(self) -> str:
+        """What this protocol shows the model that it could not know in service."""
+        return LEAKS[self.protocol]
+
+    def of(self, part: Part) -> Interactions:
+        """The events of one part."""
+        return self.events.take(self.part == PARTS[part])
+
+    def known(self, part: Part) -> Interactions:
+        """What is known when `part` is asked: train for valid, train and valid for test."""
+        return self.events.take(self.part < PARTS[part])
+
+    def seen(self, part: Part) -> Ragged:
+        """For each user the item rows known when `part` is asked, oldest first."""
+        return items_of_users(self.known(part))
+
+    def cold_users(self, part: Part) -> Mask:
+        """For each user whether nothing is known of them when `part` is asked."""
+        return np.bincount(self.known(part).user, minlength=self.events.n_users) == 0
+
+    def cold_items(self, part: Part) -> Mask:
+        """For each item whether nothing is known of it when `part` is asked."""
+        return self.known(part).item_counts == 0
+
+    def refit(self) -> Split:
+        """The same split with the validation part given back to train."""
+        part = np.where(self.part == PARTS["valid"], PARTS["train"], self.part).astype(np.int8)
+        return replace(self, part=part)
+
+
+def items_of_users(events: Interactions) -> Ragged:
+    """For each user row the item rows of these events, in the events' order (oldest first where times are known)."""
+    return Ragged.grouped(events.user, events.item, events.n_users)
+
+
+def random_ratio(events: Interactions, share: float, generator: np.random.Generator) -> Mask:
+    """Hold out a random share of all events."""
+    held_out = np.zeros(len(events), dtype=bool)
+    held_out[generator.permutation(len(events))[: round(len(events) * share)]] = True
+    return held_out
+
+
+def last_fraction(events: Interactions, share: float, generator: np.random.Generator) -> Mask:
+    """Hold out the last share of each user's events, rounded down, so that every user keeps at least one."""
+    _need_times(events, "last")
+    count = np.bincount(events.user, minlength=events.n_users)
+    first = np.cumsum(count) - count
+    order = np.lexsort((events.time, events.user))
+    place = np.empty(len(events), dtype=np.int64)
+    place[order] = np.arange(len(events)) - first[events.user[order]]
+    kept = count - np.floor(count * share).astype(np.int64)
+    return place >= kept[events.user]
+
+
+def global_time(events: Interactions, share: float, generator: np.random.Generator) -> Mask:
+    """Hold out everything from one moment on; events of that very second fall together."""
+    times = _need_times(events, "time")
+    cut = np.sort(times)[int(len(times) * (1 - share))]
+    return times >= cut
+
+
+PROTOCOLS: dict[str, Callable[[Interactions, float, np.random.Generator], Mask]] = {
+    "random": random_ratio,
+    "last": last_fraction,
+    "time": global_time,
+    "given": random_ratio,
+}
+"""How a part is held out. A published split holds out its validation part at random, as its test part was."""
+
+
+def split(dataset: Dataset, settings: SplitSettings) -> Split:
+    """Divide the events of a data set into train, valid and test.
+
+    Where the data set has a published test part, that part is the test and the protocol is `given`.
+
+    Raises:
+        SplitError: there are too few events, or the protocol needs times that the data does not have.
+        LeakError: the same pair of user and item is in train and in test.
+    """
+    hold_out = PROTOCOLS[settings.protocol]
+    if dataset.test is not None:
+        events, is_test = _joined(dataset.interactions, dataset.test)
+        settings = replace(settings, protocol="given")
+    elif settings.protocol == "given":
+        raise SplitError(f"split.protocol = given, but {dataset.name} has no test part", "data.test, or another protocol")
+    else:
+        events = dataset.interactions
+        is_test = hold_out(events, settings.test, child(settings.seed, "split", 0))
+    part = np.where(is_test, PARTS["test"], PARTS["train"]).astype(np.int8)
+    rest = np.flatnonzero(~is_test)
+    is_valid = PROTOCOLS[settings.protocol](events.take(rest), settings.valid, child(settings.seed, "split", 1))
+    part[rest[is_valid]] = PARTS["valid"]
+    made = Split(events, part, settings.protocol)
+    check(made)
+    return made
+
+
+def check(split: Split) -> None:
+    """Raise where a part is empty, or where train shows what is asked.
+
+    Raises:
+        SplitError: a part is empty.
+        LeakError: a pair of train is asked for again, or a split in time has a train event after a held-out one.
+    """
+    for part in PARTS:
+        if len(split.of(part)) == 0:
+            raise SplitError(
+                f"the {part} part of a {split.protocol} split of {len(split.events)} events is empty",
+                "at least one event in every part",
+                "use more data, or larger shares split.test and split.valid",
+            )
+    again = len(split.events) - len(np.unique(split.events.pairs))
+    if again:
+        raise LeakError(f"{again} pairs of user and item are both in train and in test", "disjoint parts")
+    if split.protocol in ("last", "time"):
+        _check_order(split, "train", "valid")
+        _check_order(split, "valid", "test")
+
+
+def _check_order(split: Split, early: Part, late: Part) -> None:
+    before, after = split.of(early), split.of(late)
+    owner = (lambda events: events.user) if split.protocol == "last" else (lambda events: np.zeros_like(events.user))
+    newest = np.full(split.events.n_users, np.iinfo(np.int64).min)
+    np.maximum.at(newest, owner(before), before.time)
+    late_ones = int((after.time < newest[owner(after)]).sum())
+    if late_ones:
+        raise LeakError(f"{late_ones} {late} events are older than {early} events", f"all of {early} before {late}")
+
+
+def _need_times(events: Interactions, protocol: str) -> Rows:
+    if events.time is None:
+        raise SplitError(
+            f"split.protocol = {protocol}, but the events have no times",
+            "a column of times",
+            "name it by data.columns.time=..., or use split.protocol=random",
+        )
+    return events.time
+
+
+def _joined(train: Interactions, test: Interactions) -> tuple[Interactions, Mask]:
+    """Both parts as one, in the order (user, time, item), and which events are of the test."""
+    time = None if train.time is None or test.time is None else np.concatenate([train.time, test.time])
+    rating = None if train.rating is None or test.rating is None else np.concatenate([train.rating, test.rating])
+    user, item = np.concatenate([train.user, test.user]), np.concatenate([train.item, test.item])
+    is_test = np.arange(len(user)) >= len(train)
+    order = np.lexsort((item, user) if time is None else (item, time, user))
+    both = replace(
+        train,
+        user=user[order],
+        item=item[order],
+        time=None if time is None else time[order],
+        rating=None if rating is None else rating[order],
+    )
+    return both, is_test[order]
