@@ -99,8 +99,7 @@ def same_item_mask(candidates: Int[Tensor, " cand"], n_rows: int | None = None) 
             [1, 0, 0]], dtype=torch.int32)
     """
     positives = candidates if n_rows is None else candidates[:n_rows]
-    mask = positives[:, None] == candidates[None, :]
-    return _keep_positives(mask)
+    return (positives[:, None] == candidates[None, :]).fill_diagonal_(False)
 
 
 def known_positives_mask(
@@ -109,9 +108,9 @@ def known_positives_mask(
     known_item: Int[Tensor, " known"],
     n_rows: int | None = None,
 ) -> Bool[Tensor, "batch cand"]:
-    """True where a column holds an item that the row's user is known to like: it is no negative either.
+    """True where a column holds another item that the row's user is known to like: it is no negative either.
 
-    The diagonal, the positive itself, is False.
+    The row's own positive item is left to `same_item_mask`, even where it is among the known ones.
 
     Args:
         candidates: the item of each column, numbers from 0.
@@ -123,19 +122,17 @@ def known_positives_mask(
     tensor([[0, 1],
             [0, 0]], dtype=torch.int32)
     """
+    n_rows = len(candidates) if n_rows is None else n_rows
     distinct, column = candidates.unique(return_inverse=True)
+    # Where each item stands among the distinct candidates; -1 for items that are not in the batch.
     place = candidates.new_full((int(max(candidates.max(), known_item.max())) + 1,), -1)
     place[distinct] = torch.arange(len(distinct), device=candidates.device)
     known_place = place[known_item]
     here = known_place >= 0
-    table = torch.zeros((n_rows or len(candidates), len(distinct)), dtype=torch.bool, device=candidates.device)
+    table = torch.zeros((n_rows, len(distinct)), dtype=torch.bool, device=candidates.device)
     table[known_row[here], known_place[here]] = True
-    return _keep_positives(table.index_select(1, column))
-
-
-def _keep_positives(mask: Tensor) -> Tensor:
-    mask.fill_diagonal_(False)
-    return mask
+    table[torch.arange(n_rows), column[:n_rows]] = False
+    return table.index_select(1, column)
 
 
 def apply_mask(

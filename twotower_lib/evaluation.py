@@ -1,0 +1,376 @@
+"""Recommendations + held-out items -> a table with one row a query -> `Report`.
+
+The protocol is a contract:
+
+* asked are all users with at least one held-out item; how many were left out is reported;
+* ranked is the whole catalogue, cold items included, without what was known of the user before;
+* equal scores fall in the order of the item rows (`ranking.py`);
+* each metric is a function of a hit matrix that returns one value a query; means are taken at the end, over queries,
+  and intervals are 95 % percentile bootstraps over users;
+* no number stands alone: a report holds the same metrics for chance and for popularity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from twotower_lib.data import Interactions, Rows
+from twotower_lib.errors import ExactnessError, SettingError
+from twotower_lib.ranking import Queries, Ragged, Recommender
+from twotower_lib.seeding import child
+from twotower_lib.split import LEAKS, Part, Split, items_of_users
+
+KS = (10, 20, 50)
+DRAWS = 1000
+SLICES = ("head", "torso", "tail")
+
+Hits = Bool[np.ndarray, "queries k"]
+Counts = Int[np.ndarray, " queries"]
+Values = Float[np.ndarray, " queries"]
+
+
+# Metrics: one value a query ------------------------------------------------------------------------------------------
+
+
+def recall(hits: Hits, held_out: Counts) -> Values:
+    """Hits among the first k / held-out items. It cannot reach 1 where more than k items are held out."""
+    return hits.sum(1) / held_out
+
+
+def capped_recall(hits: Hits, held_out: Counts) -> Values:
+    """Hits among the first k / min(k, held-out items), the "recall" of Liang et al. 2018 (Mult-VAE), section 4.2."""
+    return hits.sum(1) / np.minimum(held_out, hits.shape[1])
+
+
+def precision(hits: Hits, held_out: Counts) -> Values:
+    """Hits among the first k / k, also where fewer than k items were recommended."""
+    return hits.sum(1) / hits.shape[1]
+
+
+def hit_rate(hits: Hits, held_out: Counts) -> Values:
+    """1 where at least one of the first k is a hit, else 0."""
+    return hits.any(1).astype(float)
+
+
+def mrr(hits: Hits, held_out: Counts) -> Values:
+    """1 / rank of the first hit, 0 where none of the first k is one."""
+    return hits.any(1) / (hits.argmax(1) + 1)
+
+
+def ndcg(hits: Hits, held_out: Counts) -> Values:
+    """Discounted gain, 1 / log2(rank + 1) a hit, over that of the best list of length k (Jarvelin, Kekalainen 2002)."""
+    discount = 1 / np.log2(np.arange(2, hits.shape[1] + 2))
+    ideal = np.cumsum(discount)[np.minimum(held_out, hits.shape[1]) - 1]
+    return hits @ discount / ideal
+
+
+def mean_average_precision(hits: Hits, held_out: Counts) -> Values:
+    """Mean over min(k, held-out items) of the precision at each hit."""
+    ranks = np.arange(1, hits.shape[1] + 1)
+    at_hits = (hits * np.cumsum(hits, axis=1) / ranks).sum(1)
+    return at_hits / np.minimum(held_out, hits.shape[1])
+
+
+METRICS: dict[str, Callable[[Hits, Counts], Values]] = {
+    "recall": recall,
+    "capped_recall": capped_recall,
+    "precision": precision,
+    "hit_rate": hit_rate,
+    "mrr": mrr,
+    "ndcg": ndcg,
+    "map": mean_average_precision,
+}
+
+
+def hit_matrix(recommended: Int[np.ndarray, "queries k"], held_out: Ragged) -> Hits:
+    """Which recommended items are among the held-out items of their query.
+
+    >>> hit_matrix(np.array([[4, 5, -1]]), Ragged.of([[5, 9]]))
+    array([[False,  True, False]])
+    """
+    # One number for each pair of query and item; an empty place gets a number that no pair has.
+    width = 1 + max(recommended.max(initial=0), held_out.values.max(initial=0))
+    wanted = held_out.owners * width + held_out.values
+    given = np.where(recommended >= 0, np.arange(len(recommended))[:, None] * width + recommended, -1)
+    return np.isin(given, wanted)
+
+
+# Protocol: who is asked, and what comes back -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The queries of one part of a split, and what only the judge knows: the held-out items of each."""
+
+    queries: Queries
+    held_out: Ragged
+    exclude: Ragged
+    known: Interactions
+    protocol: str
+    part: Part
+    sha256: str
+    left_out: int
+    """Users without a held-out item: nothing can be asked of them."""
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    @property
+    def cold(self) -> Bool[np.ndarray, " queries"]:
+        """Queries of users of whom nothing is known."""
+        return self.queries.history.lengths == 0
+
+
+def questions(split: Split, part: Part, sha256: str = "") -> Questions:
+    """Ask each user with a held-out item in `part`, once; what is known of them is their history and is excluded."""
+    held_out = items_of_users(split.of(part))
+    users = np.flatnonzero(held_out.lengths > 0)
+    seen = split.seen(part).take(users)
+    return Questions(
+        queries=Queries(users, seen),
+        held_out=held_out.take(users),
+        exclude=seen,
+        known=split.known(part),
+        protocol=split.protocol,
+        part=part,
+        sha256=sha256,
+        left_out=split.events.n_users - len(users),
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one recommender reached: a row a query, a column a metric, and the share of the catalogue it showed."""
+
+    table: pd.DataFrame
+    coverage: Mapping[str, float]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The mean of every metric over the queries that have it."""
+        columns = self.table.drop(columns="user")
+        return {**{str(name): float(value) for name, value in columns.mean().items()}, **self.coverage}
+
+
+def measure(
+    recommender: Recommender, asked: Questions, ks: Sequence[int] = KS, approximate: bool = False
+) -> Measured:
+    """Ask everything once, for the largest k, and judge.
+
+    Args:
+        recommender: what is judged.
+        asked: the questions.
+        ks: list lengths to report.
+        approximate: say that it is the index that is measured; otherwise an index that may miss items is refused.
+
+    Raises:
+        ExactnessError: the recommender is not exact and `approximate` is not set.
+        SettingError: a k is below 1.
+    """
+    if not ks or min(ks) < 1:
+        raise SettingError(f"ks = {list(ks)}", "list lengths of 1 or more")
+    if not recommender.is_exact and not approximate:
+        raise ExactnessError(
+            "an index that may miss items", "exact search, so that the model is judged", "approximate=True to judge both"
+        )
+    shown = recommender.recommend(asked.queries, max(ks), asked.exclude).items
+    hits = hit_matrix(shown, asked.held_out)
+    columns: dict[str, Any] = {"user": asked.queries.user}
+    for k in ks:
+        for name, metric in METRICS.items():
+            columns[f"{name}@{k}"] = metric(hits[:, :k], asked.held_out.lengths)
+        columns[f"popularity@{k}"] = _popularity(shown[:, :k], asked.known)
+    columns |= _recall_by_popularity(hits, shown, asked, min(ks, key=lambda k: abs(k - 20)))
+    coverage = {f"coverage@{k}": _coverage(shown[:, :k], recommender.n_items) for k in ks}
+    return Measured(pd.DataFrame(columns), coverage)
+
+
+def _popularity(shown: Rows, known: Interactions) -> Values:
+    """For each query the mean, over the items shown, of the share of users who met the item; 0 for an empty list."""
+    share = np.append(known.item_counts / known.n_users, 0.0)
+    return share[shown].sum(1) / np.maximum((shown >= 0).sum(1), 1)
+
+
+def _coverage(shown: Rows, n_items: int) -> float:
+    """Share of the catalogue that was shown to anybody."""
+    return len(np.unique(shown[shown >= 0])) / n_items
+
+
+def popularity_slices(known: Interactions) -> Int[np.ndarray, " items"]:
+    """For each item 0, 1 or 2: head, torso, tail, each with a third of the known interactions; cold items are tail.
+
+    An item belongs to the third in which its first interaction falls when items stand in a line, most popular first.
+    """
+    order = np.argsort(-known.item_counts, kind="stable")
+    before = np.cumsum(known.item_counts[order]) - known.item_counts[order]
+    slices = np.empty(known.n_items, dtype=np.int64)
+    slices[order] = np.minimum(before * len(SLICES) // max(len(known), 1), len(SLICES) - 1)
+    slices[known.item_counts == 0] = len(SLICES) - 1
+    return slices
+
+
+def _recall_by_popularity(hits: Hits, shown: Rows, asked: Questions, k: int) -> dict[str, Values]:
+    """Recall@k over the held-out items of each slice; missing where a query has none there."""
+    slices = popularity_slices(asked.known)
+    owners, held = asked.held_out.owners, slices[asked.held_out.values]
+    columns = {}
+    for number, name in enumerate(SLICES):
+        wanted = np.bincount(owners[held == number], minlength=len(asked))
+        found = (hits[:, :k] & (slices[shown[:, :k]] == number)).sum(1)
+        columns[f"recall@{k}[{name}]"] = np.where(wanted > 0, found / np.maximum(wanted, 1), np.nan)
+    for name, chosen in (("warm", ~asked.cold), ("cold", asked.cold)):
+        columns[f"recall@{k}[{name} users]"] = np.where(chosen, recall(hits[:, :k], asked.held_out.lengths), np.nan)
+    return columns
+
+
+# Intervals -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float]:
+        """As JSON values."""
+        return {"mean": self.mean, "low": self.low, "high": self.high}
+
+
+def intervals(table: pd.DataFrame, draws: int = DRAWS) -> dict[str, Interval]:
+    """Means with 95 % percentile bootstrap intervals; users are drawn, each with all of their queries.
+
+    The generator is fixed, so that equal tables give equal intervals.
+    """
+    values = table.drop(columns="user").astype(float)
+    by_user = values.groupby(table["user"].to_numpy())
+    sums, counts = by_user.sum().to_numpy(), by_user.count().to_numpy()
+    n_users = len(sums)
+    generator = child(0, "bootstrap")
+    resampled = np.empty((draws, values.shape[1]))
+    for draw in range(draws):
+        weight = np.bincount(generator.integers(0, n_users, n_users), minlength=n_users)
+        with np.errstate(invalid="ignore"):
+            resampled[draw] = weight @ sums / (weight @ counts)
+    means = values.mean()
+    named = {}
+    for place, name in enumerate(values.columns):
+        drawn = resampled[:, place][~np.isnan(resampled[:, place])]
+        low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
+        named[str(name)] = Interval(float(means[name]), float(low), float(high))
+    return named
+
+
+def difference(one: Measured, other: Measured) -> dict[str, Interval]:
+    """The paired difference one - other of every metric a query has, with its interval.
+
+    Raises:
+        SettingError: the two were not asked the same questions.
+    """
+    if not one.table["user"].equals(other.table["user"]):
+        raise SettingError("two tables of different users", "answers to the same questions")
+    delta = one.table.drop(columns="user") - other.table.drop(columns="user")
+    return intervals(delta.assign(user=one.table["user"]))
+
+
+# Report --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured, beside its references.
+
+    `references` holds at least `chance` and `popularity`; the other entries are baselines.
+    """
+
+    measured: Measured
+    references: Mapping[str, Measured]
+    asked: Questions
+
+    def __post_init__(self) -> None:
+        missing = {"chance", "popularity"} - self.references.keys()
+        if missing:
+            raise SettingError(f"a report without {' and '.join(sorted(missing))}", "the references chance and popularity")
+
+    @property
+    def metrics(self) -> dict[str, Interval]:
+        """Means with intervals."""
+        return intervals(self.measured.table)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        baselines = {name: one for name, one in self.references.items() if name != "chance"}
+        return {
+            "metrics": _as_dicts(self.metrics) | {k: {"mean": v} for k, v in self.measured.coverage.items()},
+            "chance": {name: _finite(value) for name, value in self.references["chance"].means.items()},
+            "baselines": {
+                name: {"metrics": _as_dicts(intervals(one.table)) | {k: {"mean": v} for k, v in one.coverage.items()}}
+                for name, one in baselines.items()
+            },
+            "differences": {name: _as_dicts(difference(self.measured, one)) for name, one in baselines.items()},
+            "users": len(self.asked),
+            "users_left_out": self.asked.left_out,
+            "cold_users": int(self.asked.cold.sum()),
+            "protocol": self.asked.protocol,
+            "leak": LEAKS[self.asked.protocol],
+            "part": self.asked.part,
+            "data": {"sha256": self.asked.sha256},
+        }
+
+    def __str__(self) -> str:
+        """A table: a row a metric; the model with its interval, then every reference."""
+        return "\n".join([*self._heading(), "", *self._rows()])
+
+    def _heading(self) -> list[str]:
+        asked = self.asked
+        return [
+            f"{len(asked):,} users of the {asked.part} part, split {asked.protocol} ({LEAKS[asked.protocol]});",
+            f"{asked.left_out:,} users left out: no held-out item; {int(asked.cold.sum()):,} asked users are cold.",
+            "Whole catalogue ranked, known items removed. 95 % intervals over users.",
+        ]
+
+    def _rows(self) -> list[str]:
+        names = list(self.references)
+        rows = [f"{'':<24}{'model':>8} {'interval':<16}" + "".join(f"{name:>12}" for name in names)]
+        means = {name: one.means for name, one in self.references.items()}
+        for metric, interval in self.metrics.items():
+            if not np.isnan(interval.mean):
+                between = f"{interval.low:.4f}..{interval.high:.4f}"
+                rows.append(f"{metric:<24}{interval.mean:>8.4f} {between:<16}" + _cells(means, metric))
+        for metric, value in self.measured.coverage.items():
+            rows.append(f"{metric:<24}{value:>8.4f} {'':<16}" + _cells(means, metric))
+        return rows
+
+
+def _cells(means: Mapping[str, Mapping[str, float]], metric: str) -> str:
+    return "".join(f"{one[metric]:>12.4f}" for one in means.values())
+
+
+def _finite(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _as_dicts(named: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
+    """As JSON values; a metric that no query has is left out."""
+    return {name: one.as_dict() for name, one in named.items() if not np.isnan(one.mean)}
+
+
+def evaluate(
+    recommender: Recommender,
+    asked: Questions,
+    references: Mapping[str, Measured],
+    ks: Sequence[int] = KS,
+    approximate: bool = False,
+) -> Report:
+    """Measure a recommender and set it beside its references; see `measure` for the arguments and errors."""
+    return Report(measure(recommender, asked, ks, approximate), references, asked)
+
+

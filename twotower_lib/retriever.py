@@ -1,0 +1,48 @@
+"""Towers + features + index = one `Recommender`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from twotower_lib.data import Rows
+from twotower_lib.features import Features
+from twotower_lib.index import ExactIndex
+from twotower_lib.ranking import Index, Queries, Ragged, Recommendations
+from twotower_lib.towers import TwoTower, embed_catalogue, embed_queries
+
+
+@dataclass(frozen=True)
+class Retriever:
+    """Embeds a query, searches the index, answers with item rows."""
+
+    towers: TwoTower
+    features: Features
+    index: Index
+
+    @property
+    def n_items(self) -> int:
+        """Items in the index."""
+        return self.index.n_items
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the index is."""
+        return self.index.is_exact
+
+    def recommend(self, queries: Queries, k: int, exclude: Ragged | None = None) -> Recommendations:
+        """The k items with the largest inner product with each query embedding, without the excluded ones."""
+        return self.index.search(embed_queries(self.towers, self.features, queries), k, exclude)
+
+    def similar(self, items: Rows, k: int) -> Recommendations:
+        """The k items closest to each item: inner products of item embeddings, item biases and the item itself left out."""
+        vectors = embed_catalogue(self.towers, self.features)[items]
+        if self.towers.bias is not None:
+            vectors[:, -1] = 0.0
+        return self.index.search(vectors, k, Ragged.of([[item] for item in items]))
+
+
+def exact_retriever(towers: TwoTower, features: Features) -> Retriever:
+    """A retriever that embeds the catalogue now and searches it exactly."""
+    return Retriever(towers, features, ExactIndex(np.ascontiguousarray(embed_catalogue(towers, features))))

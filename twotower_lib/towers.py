@@ -1,0 +1,228 @@
+"""The two towers: one embeds users, the other items, and they meet only in an inner product.
+
+    user features -> tables, averaged and summed -> head -> normalise -> [u, 1]
+    item features -> tables, averaged and summed -> head -> normalise -> [v, T b]        score = <u, v> + T b
+
+What leaves a tower is what an index stores: normalisation happens inside, and the learned item bias b is one more
+dimension, against which the user side holds a constant 1. Divided by the temperature T the score is cos / T + b.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from twotower_lib.data import Rows
+from twotower_lib.errors import SettingError, nearest
+from twotower_lib.features import ITEM_FEATURES, UNKNOWN, USER_FEATURES, Codes, Features
+from twotower_lib.ranking import Queries, blocks
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+EMBED_BLOCK = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSettings:
+    """The layers between the summed embeddings and the normalisation."""
+
+    depth: int = 0
+    """Linear layers; 0 is no head at all, 1 a linear map that starts as the identity."""
+    width: int = 128
+    """Units of the hidden layers."""
+    activation: str = "relu"
+    """relu, gelu or tanh, between layers."""
+    dropout: float = 0.0
+    """Chance that a hidden unit is left out in training."""
+    layer_norm: bool = False
+    """Whether hidden layers are normalised before their activation."""
+
+    def __post_init__(self) -> None:
+        if self.depth < 0 or self.width < 1:
+            raise SettingError(f"a head of depth {self.depth} and width {self.width}", "depth >= 0 and width >= 1")
+        if self.activation not in ACTIVATIONS:
+            raise SettingError(
+                f"activation = {self.activation}", ", ".join(ACTIVATIONS), nearest(self.activation, ACTIVATIONS)
+            )
+        _check_chance("dropout of a head", self.dropout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerSettings:
+    """Both towers."""
+
+    dim: int = 64
+    """Size of the embeddings, without the dimension of the item bias."""
+    user: tuple[str, ...] = ("history",)
+    """Features of the user tower: id, history, categories."""
+    item: tuple[str, ...] = ("id",)
+    """Features of the item tower: id, categories."""
+    user_head: HeadSettings = field(default_factory=lambda: HeadSettings(depth=1))
+    item_head: HeadSettings = field(default_factory=HeadSettings)
+    normalise: bool = True
+    """Whether embeddings have length 1, so that the score is a cosine."""
+    temperature: float = 0.15
+    """T, by which scores are divided in the loss; the start value where it is learned."""
+    learn_temperature: bool = False
+    max_scale: float = 100.0
+    """The largest 1 / T that learning may reach (Radford et al. 2021, CLIP, section 2.5)."""
+    tied: bool = False
+    """Whether the history reads the item tower's table of ids instead of its own."""
+    item_bias: bool = True
+    """Whether each item has a learned bias, which lets a normalised score hold popularity."""
+    dropout: float = 0.0
+    """Chance that an entry of a summed embedding is left out in training."""
+    init_scale: float = 0.3
+    """Embedding tables start as N(0, (init_scale / sqrt(dim))^2)."""
+
+    def __post_init__(self) -> None:
+        for side, names, known in (("user", self.user, USER_FEATURES), ("item", self.item, ITEM_FEATURES)):
+            for name in names:
+                if name not in known:
+                    raise SettingError(f"model.{side} has a feature {name}", ", ".join(known), nearest(name, known))
+            if not names or len(set(names)) < len(names):
+                raise SettingError(f"model.{side} = {list(names)}", "one feature or more, each once")
+        if self.dim < 1:
+            raise SettingError(f"model.dim = {self.dim}", "1 or more")
+        if not (self.temperature > 0 and 1 / self.temperature <= self.max_scale):
+            raise SettingError(f"model.temperature = {self.temperature}", f"at least 1 / max_scale = {1 / self.max_scale}")
+        if self.tied and not ("history" in self.user and "id" in self.item):
+            raise SettingError("model.tied without a history and item ids", "user: [history, ...], item: [id, ...]")
+        _check_chance("model.dropout", self.dropout)
+
+    @property
+    def item_inputs(self) -> tuple[str, ...]:
+        """What the item tower reads: its features, and the id where there is a bias an item."""
+        return self.item if not self.item_bias or "id" in self.item else (*self.item, "id")
+
+
+def _check_chance(name: str, chance: float) -> None:
+    if not 0 <= chance < 1:
+        raise SettingError(f"{name} = {chance}", "a chance from 0 to below 1")
+
+
+class Head(nn.Sequential):
+    """`depth` linear layers of which the last has no bias, so that nothing known stays nothing."""
+
+    def __init__(self, dim: int, settings: HeadSettings) -> None:
+        layers: list[nn.Module] = []
+        size = dim
+        for _ in range(settings.depth - 1):
+            layers.append(nn.Linear(size, settings.width))
+            if settings.layer_norm:
+                layers.append(nn.LayerNorm(settings.width))
+            layers += [ACTIVATIONS[settings.activation](), nn.Dropout(settings.dropout)]
+            size = settings.width
+        if settings.depth:
+            layers.append(nn.Linear(size, dim, bias=False))
+        super().__init__(*layers)
+        if settings.depth == 1:
+            nn.init.eye_(self[-1].weight)
+
+
+class Tower(nn.Module):
+    """One side: a table a feature, their averages summed, a head."""
+
+    def __init__(self, sizes: Mapping[str, int], settings: TowerSettings, head: HeadSettings) -> None:
+        super().__init__()
+        self.tables = nn.ModuleDict({name: nn.Embedding(n, settings.dim, UNKNOWN) for name, n in sizes.items()})
+        for table in self.tables.values():
+            nn.init.normal_(table.weight, std=settings.init_scale / math.sqrt(settings.dim))
+            nn.init.zeros_(table.weight[UNKNOWN])
+        self.dropout = nn.Dropout(settings.dropout)
+        self.head = Head(settings.dim, head)
+
+    def forward(self, inputs: Mapping[str, Codes]) -> Float[Tensor, "batch dim"]:
+        """Embeddings, not yet normalised."""
+        summed = sum(pooled(table, inputs[name]) for name, table in self.tables.items())
+        embedded: Tensor = self.head(self.dropout(summed))
+        return embedded
+
+
+def pooled(table: nn.Module, codes: Codes) -> Float[Tensor, "batch dim"]:
+    """The mean of the embeddings of each list of codes, code 0 left out; zero for an empty list."""
+    weight: Tensor = table.weight  # type: ignore[assignment]
+    if codes.offsets is None and codes.values.dim() == 1:
+        return nn.functional.embedding(codes.values, weight, UNKNOWN)
+    return nn.functional.embedding_bag(codes.values, weight, codes.offsets, mode="mean", padding_idx=UNKNOWN)
+
+
+class TwoTower(nn.Module):
+    """A user tower, an item tower and the temperature.
+
+    Initial weights come from torch's global generator; see `seeding.seeded`.
+    """
+
+    def __init__(self, features: Features, settings: TowerSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        user_sizes, item_sizes = features.user_table_sizes(), features.item_table_sizes()
+        user_sizes["history"] = item_sizes["id"]
+        self.item = Tower({name: item_sizes[name] for name in settings.item}, settings, settings.item_head)
+        self.user = Tower({name: user_sizes[name] for name in settings.user}, settings, settings.user_head)
+        if settings.tied:
+            self.user.tables["history"] = self.item.tables["id"]
+        self.bias = nn.Embedding(item_sizes["id"], 1, UNKNOWN) if settings.item_bias else None
+        if self.bias is not None:
+            nn.init.zeros_(self.bias.weight)
+        log_scale = torch.tensor(-math.log(settings.temperature))
+        self.log_scale = nn.Parameter(log_scale, requires_grad=settings.learn_temperature)
+
+    @property
+    def temperature(self) -> Float[Tensor, ""]:
+        """T, never below 1 / max_scale."""
+        return 1 / self.log_scale.exp().clamp(max=self.settings.max_scale)
+
+    def embed_users(self, inputs: Mapping[str, Codes]) -> Float[Tensor, "batch vector"]:
+        """Query embeddings, ready for an inner-product index."""
+        vectors = self._normalised(self.user(inputs))
+        return vectors if self.bias is None else torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1)
+
+    def embed_items(self, inputs: Mapping[str, Codes]) -> Float[Tensor, "batch vector"]:
+        """Item embeddings, ready for an inner-product index."""
+        vectors = self._normalised(self.item(inputs))
+        if self.bias is None:
+            return vectors
+        return torch.cat([vectors, self.temperature * pooled(self.bias, inputs["id"])], dim=1)
+
+    def _normalised(self, vectors: Tensor) -> Tensor:
+        return nn.functional.normalize(vectors, dim=1, eps=1e-6) if self.settings.normalise else vectors
+
+
+def embed_queries(towers: TwoTower, features: Features, queries: Queries) -> NDArray[np.float32]:
+    """The query embeddings of all queries, of shape (queries, vector)."""
+    made = [
+        _numpy(towers, towers.embed_users, features.of_users(queries.slice(start, stop), towers.settings.user))
+        for start, stop in blocks(len(queries), EMBED_BLOCK)
+    ]
+    return np.concatenate(made)
+
+
+def embed_catalogue(towers: TwoTower, features: Features) -> NDArray[np.float32]:
+    """The item embeddings of the whole catalogue, row i for item row i, of shape (items, vector)."""
+    made = [
+        _numpy(towers, towers.embed_items, features.of_items(_rows(start, stop), towers.settings.item_inputs))
+        for start, stop in blocks(features.n_items, EMBED_BLOCK)
+    ]
+    return np.concatenate(made)
+
+
+def _rows(start: int, stop: int) -> Rows:
+    return np.arange(start, stop)
+
+
+@torch.inference_mode()
+def _numpy(towers: TwoTower, embed: object, inputs: Mapping[str, Codes]) -> NDArray[np.float32]:
+    """Embed without dropout and without gradients, and leave the towers in the mode they were in."""
+    was_training = towers.training
+    towers.eval()
+    device = str(towers.log_scale.device)
+    vectors = embed({name: codes.to(device) for name, codes in inputs.items()})  # type: ignore[operator]
+    towers.train(was_training)
+    return np.ascontiguousarray(vectors.cpu().numpy())
