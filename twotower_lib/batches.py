@@ -19,8 +19,8 @@ from torch import Tensor
 
 from twotower_lib.data import Interactions, Rows
 from twotower_lib.errors import SettingError
-from twotower_lib.features import UNKNOWN, Codes, Features, HistorySettings
-from twotower_lib.ranking import Ragged, offsets_of
+from twotower_lib.features import Codes, Features, HistorySettings
+from twotower_lib.ranking import Ragged
 from twotower_lib.seeding import child
 
 
@@ -121,7 +121,7 @@ class Batches:
     def _user_codes(self, name: str, events: Rows, shelf: Rows, generator: np.random.Generator) -> Codes:
         if name != "history":
             return self.features.of_user_rows(self.train.user[events], name)
-        return Codes(torch.from_numpy(self._history(events, shelf, generator)))
+        return self._history(events, shelf, generator)
 
     def _shuffled_histories(self, epoch: int) -> Rows:
         """The items of each user one after the other: in the order of time, or with `set` shuffled for this epoch."""
@@ -130,8 +130,8 @@ class Batches:
         luck = child(self.seed, "shelf", epoch).random(len(self.train))
         return self.seen.values[np.lexsort((luck, self.seen.owners))]
 
-    def _history(self, events: Rows, shelf: Rows, generator: np.random.Generator) -> Rows:
-        """For each event a row of codes, 0 where there is nothing: items of the same user without the event's own.
+    def _history(self, events: Rows, shelf: Rows, generator: np.random.Generator) -> Codes:
+        """For each event the codes of items of the same user, without the event's own.
 
         With `set` they are a run of up to `length` items of the user's shuffled shelf, from a random place and round
         the end: a sample without repetition. With `before` they are the run that ends just before the event.
@@ -148,7 +148,7 @@ class Batches:
         items = shelf[np.where(there, place, 0)]
         there &= items != self.train.item[events][:, None]
         there &= generator.random(items.shape, dtype=np.float32) >= self.history.dropout
-        return np.where(there, self.features.item_codes[items], UNKNOWN)
+        return self.features.of_lists(there.nonzero()[0], items[there], len(events))
 
 
 def _places(train: Interactions, seen: Ragged) -> Rows:

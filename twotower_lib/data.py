@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import compress, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from twotower_lib import formats, own_files
 from twotower_lib.errors import DataError, SettingError, SourceError, UnknownIdError, nearest
 from twotower_lib.formats import Events, ItemTable, Tables, UserTable
 from twotower_lib.own_files import ColumnSettings as ColumnSettings
+from twotower_lib.own_files import OwnFiles
 from twotower_lib.sources import SOURCES, Fetched, fetch
 
 Rows = NDArray[np.int64]
@@ -90,7 +91,7 @@ class Interactions:
     item: Rows
     n_users: int
     n_items: int
-    time: Rows | None = None          # Unix seconds
+    time: Rows | None = None  # Unix seconds
     rating: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
@@ -131,8 +132,8 @@ class Catalogue:
     """The items; entry i of every column belongs to item row i."""
 
     items: Ids
-    titles: tuple[str, ...]            # the id where no title is known
-    years: tuple[str, ...]             # "" where unknown
+    titles: tuple[str, ...]  # the id where no title is known
+    years: tuple[str, ...]  # "" where unknown
     categories: tuple[tuple[str, ...], ...]
 
     def __post_init__(self) -> None:
@@ -250,12 +251,25 @@ def load(settings: DataSettings) -> Dataset:
         DataError: own files have faults; the text lists all of them.
     """
     if settings.source == "csv":
-        return build("csv", own_files.read(settings), settings.min_rating)
+        return build("csv", own_files.read(_own(settings)), settings.min_rating)
     fetched = fetch(settings.source)
     dataset = build(settings.source, formats.read(fetched), settings.min_rating)
     if settings.min_rating is None:
         _verify(dataset, fetched)
     return dataset
+
+
+def _own(settings: DataSettings) -> OwnFiles:
+    assert settings.interactions is not None
+    return OwnFiles(
+        interactions=settings.interactions,
+        test=settings.test,
+        items=settings.items,
+        users=settings.users,
+        columns=settings.columns,
+        separator=settings.separator,
+        category_separator=settings.category_separator,
+    )
 
 
 def _verify(dataset: Dataset, fetched: Fetched) -> None:
@@ -290,7 +304,7 @@ def build(name: str, tables: Tables, min_rating: float | None = None) -> Dataset
         _people(users, tables.users),
         pairs_sha256(interactions, users, items),
         test=None if test is None else interactions[1],
-        notes=tuple(note for _, note in numbered if note),
+        notes=tuple(part + note for part, (_, note) in zip(("", "test: "), numbered, strict=False) if note),
     )
 
 
@@ -299,16 +313,16 @@ def _rated_at_least(events: Events, min_rating: float | None) -> Events:
     if min_rating is None:
         return events
     assert events.rating is not None
-    kept = np.flatnonzero(events.rating >= min_rating)
-    if not len(kept):
+    kept = events.rating >= min_rating
+    if not kept.any():
         raise DataError(
             f"none of {len(events.user)} events has a rating of {min_rating} or more",
             "at least one",
             f"lower data.min_rating; the highest rating is {events.rating.max():g}",
         )
     return Events(
-        [events.user[place] for place in kept],
-        [events.item[place] for place in kept],
+        list(compress(events.user, kept)),
+        list(compress(events.item, kept)),
         None if events.time is None else events.time[kept],
         events.rating[kept],
     )
@@ -328,7 +342,8 @@ def _numbered(events: Events, users: Ids, items: Ids) -> tuple[Interactions, str
     chosen = whole.take(first)
     when = np.zeros(len(chosen)) if chosen.time is None else chosen.time
     ordered = chosen.take(np.lexsort((chosen.item, when, chosen.user)))
-    return ordered, f"{repeated} repeated pairs: the first event of each was kept" if repeated else ""
+    what = "pair" if repeated == 1 else "pairs"
+    return ordered, f"{repeated} repeated {what}: the first event of each was kept" if repeated else ""
 
 
 def _first_of_each_pair(events: Interactions) -> Rows:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from twotower_lib.data import Catalogue, Interactions, People, Rows
 from twotower_lib.errors import SettingError
-from twotower_lib.ranking import Queries, Ragged
+from twotower_lib.ranking import Queries, Ragged, offsets_of
 
 USER_FEATURES = ("id", "history", "categories")
 ITEM_FEATURES = ("id", "categories")
@@ -58,7 +58,7 @@ class HistorySettings:
 
 @dataclass(frozen=True)
 class Codes:
-    """Lists of codes: a matrix filled up with 0, or flat values with the offsets where each list starts."""
+    """One code an entry, 0 where it is unknown; or, with the offsets where each list starts, lists of known codes."""
 
     values: Tensor
     offsets: Tensor | None = None
@@ -117,7 +117,13 @@ class Features:
         """The codes of histories: all items, or with `before` the most recent ones."""
         if self.history_mode == "before":
             history = _last_of_each(history, self.history_length)
-        return _flat(Ragged(self.item_codes[history.values], history.offsets))
+        return self.of_lists(history.owners, history.values, len(history))
+
+    def of_lists(self, owners: Rows, items: Rows, n_lists: int) -> Codes:
+        """The codes of lists of item rows, given as pairs in the order of the lists; unknown items are left out."""
+        codes = self.item_codes[items]
+        known = codes != UNKNOWN
+        return _flat(Ragged(codes[known], offsets_of(np.bincount(owners[known], minlength=n_lists))))
 
     def of_items(self, items: Rows, names: Sequence[str]) -> dict[str, Codes]:
         """The codes of these item features for each item row."""
@@ -154,10 +160,10 @@ def fit_features(
 
 
 def _coded(lists: Sequence[Sequence[str]], warm: np.ndarray) -> tuple[Ragged, int]:
-    """Lists of names as lists of codes; names that no warm row has become code 0."""
+    """Lists of names as lists of codes; names that no warm row has are left out."""
     known = sorted({name for names, is_warm in zip(lists, warm, strict=True) if is_warm for name in names})
     code = {name: i + 1 for i, name in enumerate(known)}
-    return Ragged.of([[code.get(name, UNKNOWN) for name in names] for names in lists]), len(known)
+    return Ragged.of([[code[name] for name in names if name in code] for names in lists]), len(known)
 
 
 def _flat(lists: Ragged) -> Codes:

@@ -11,6 +11,7 @@ import csv
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,11 @@ from twotower_lib.errors import SourceError
 from twotower_lib.sources import Fetched
 
 NO_GENRE = {"unknown", "unkonwn", "(no genres listed)"}
+UNREADABLE = (
+    *(KeyError, IndexError, ValueError, OSError, EOFError),
+    *(csv.Error, tarfile.TarError, zipfile.BadZipFile, zlib.error),
+)
+"""What the readers raise for a file that is of another format or cut off."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ def read(fetched: Fetched) -> Tables:
     """
     try:
         return READERS[fetched.format](fetched.paths)
-    except (KeyError, IndexError, ValueError, OSError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         names = ", ".join(str(path) for path in fetched.paths)
         raise SourceError(
             f"{names} cannot be read as {fetched.format} ({error})",

@@ -124,13 +124,12 @@ def known_positives_mask(
     """
     n_rows = len(candidates) if n_rows is None else n_rows
     distinct, column = candidates.unique(return_inverse=True)
-    # Where each item stands among the distinct candidates; -1 for items that are not in the batch.
-    place = candidates.new_full((int(max(candidates.max(), known_item.max())) + 1,), -1)
-    place[distinct] = torch.arange(len(distinct), device=candidates.device)
-    known_place = place[known_item]
-    here = known_place >= 0
-    table = torch.zeros((n_rows, len(distinct)), dtype=torch.bool, device=candidates.device)
-    table[known_row[here], known_place[here]] = True
+    # Where each item stands among the distinct candidates; items outside the batch share one place at the end.
+    width = len(distinct) + 1
+    place = candidates.new_full((int(torch.cat([candidates, known_item]).max()) + 1,), width - 1)
+    place[distinct] = torch.arange(width - 1, device=candidates.device)
+    table = torch.zeros((n_rows, width), dtype=torch.bool, device=candidates.device)
+    table.view(-1).index_fill_(0, known_row * width + place[known_item], True)
     table[torch.arange(n_rows), column[:n_rows]] = False
     return table.index_select(1, column)
 

@@ -10,7 +10,7 @@ from twotower_lib.data import Rows
 from twotower_lib.features import Features
 from twotower_lib.index import ExactIndex
 from twotower_lib.ranking import Index, Queries, Ragged, Recommendations
-from twotower_lib.towers import TwoTower, embed_catalogue, embed_queries
+from twotower_lib.towers import TwoTower, embed_catalogue, embed_queries, embed_rows
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Retriever:
 
     def similar(self, items: Rows, k: int) -> Recommendations:
         """The k items closest to each item: inner products of item embeddings, item biases and the item itself left out."""
-        vectors = embed_catalogue(self.towers, self.features)[items]
+        vectors = embed_rows(self.towers, self.features, items)
         if self.towers.bias is not None:
             vectors[:, -1] = 0.0
         return self.index.search(vectors, k, Ragged.of([[item] for item in items]))
@@ -45,4 +45,4 @@ class Retriever:
 
 def exact_retriever(towers: TwoTower, features: Features) -> Retriever:
     """A retriever that embeds the catalogue now and searches it exactly."""
-    return Retriever(towers, features, ExactIndex(np.ascontiguousarray(embed_catalogue(towers, features))))
+    return Retriever(towers, features, ExactIndex(embed_catalogue(towers, features)))

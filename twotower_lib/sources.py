@@ -28,20 +28,28 @@ from twotower_lib.errors import SourceError, nearest
 MIRROR_VARIABLE = "TWOTOWER_MIRROR"
 CACHE_VARIABLE = "TWOTOWER_CACHE"
 CONNECT_SECONDS, READ_SECONDS = 3, 60
+PIP_DOWNLOAD = (
+    *(sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"),
+    *("--quiet", "--no-input", "--retries", "1", "--timeout", "15"),
+)
 
 Via = Literal["shipped", "mirror", "https", "pip"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RemoteFile:
-    """One file: its name in a mirror and in the cache, where it is, and its hash (`sha256:...` or `md5:...`)."""
+    """One file: its name in a mirror and in the cache, and where it is."""
 
     name: str
     at: str = ""
-    hash: str = ""
+
+    @property
+    def hash(self) -> str:
+        """`sha256:...` or `md5:...`; empty where it is not known."""
+        return HASHES.get(self.name, "")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Address:
     """One place that holds a whole source, and the format in which it is held there.
 
@@ -52,6 +60,17 @@ class Address:
     via: Via
     format: str
     files: tuple[RemoteFile, ...]
+
+
+def _one(via: Via, format: str, name: str, at: str = "") -> Address:
+    """An address that is a single file."""
+    return Address(via, format, (RemoteFile(name, at),))
+
+
+def _two(via: Via, format: str, source: str, folder: str) -> Address:
+    """An address that is a folder with `train.txt` and `test.txt`."""
+    parts = ("train.txt", "test.txt")
+    return Address(via, format, tuple(RemoteFile(f"{source}-{part}", f"{folder}/{part}") for part in parts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +121,18 @@ _GOWALLA_AT = "https://raw.githubusercontent.com/gusye1234/LightGCN-PyTorch/HEAD
 _YELP_AT = "https://raw.githubusercontent.com/kuandeng/LightGCN/HEAD/Data/yelp2018"
 _ELECTRONIC_AT = "https://raw.githubusercontent.com/Tiny-Snow/IR-Benchmark-Dataset/HEAD/data_iid/amazon2014-electronic"
 
+HASHES = {
+    "ml-100k.zip": "md5:0e33842e24a9c977be4e0107933c0723",
+    "recbole-1.2.1-py3-none-any.whl": "sha256:9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+    "ml-latest-small.zip": "sha256:696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",
+    "gowalla-lightgcn.zip": "sha256:f7d22b48c8c5972b092ee97bfe8ac2e1393be02dde674325efae6766a704e916",
+    "yelp2018-lightgcn.tar.gz": "sha256:0ec97fc6fda2c8029af974c38edff7fa7fb36e246d196133b7ec8c376a6fad83",
+    "yelp2018-train.txt": "sha256:1e9568725a9e833d0ac3bae01c94cd95367f73b3bb6104fd26b5f65ea5054093",
+    "yelp2018-test.txt": "sha256:9cd9b37926cd1447a06625ffa7914527573fb097c10cb0bbdb1d1b8ded3742fe",
+    "amazon2014-electronic-irb.zip": "sha256:7c67d05b3792aebaa46a7c46af438c574263f9e34e8a4ae67a40de17dc094ee0",
+}
+"""What each file must hash to; a file that is not listed is checked by its sorted pairs alone."""
+
 _ML_100K = Source(
     name="ml-100k",
     title="MovieLens 100K",
@@ -109,33 +140,13 @@ _ML_100K = Source(
     licence="research use only; not to be redistributed (GroupLens)",
     citation=_MOVIELENS,
     users=943,
-    items=1682,
+    items=1_682,
     interactions=100_000,
     has_ratings=True,
     sha256="21a3fc2958210e359381237a82bfa4b05ff24d9709b4d33cb843a0019b114401",
     addresses=(
-        Address(
-            via="https",
-            format="ml-100k-grouplens",
-            files=(
-                RemoteFile(
-                    name="ml-100k.zip",
-                    at=f"{_GROUPLENS_AT}/ml-100k.zip",
-                    hash="md5:0e33842e24a9c977be4e0107933c0723",
-                ),
-            ),
-        ),
-        Address(
-            via="pip",
-            format="ml-100k-recbole",
-            files=(
-                RemoteFile(
-                    name="recbole-1.2.1-py3-none-any.whl",
-                    at="recbole==1.2.1",
-                    hash="sha256:9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
-                ),
-            ),
-        ),
+        _one("https", "ml-100k-grouplens", "ml-100k.zip", f"{_GROUPLENS_AT}/ml-100k.zip"),
+        _one("pip", "ml-100k-recbole", "recbole-1.2.1-py3-none-any.whl", "recbole==1.2.1"),
     ),
 )
 _ML_LATEST_SMALL = Source(
@@ -145,23 +156,11 @@ _ML_LATEST_SMALL = Source(
     licence="non-commercial; may be redistributed under the same terms (GroupLens)",
     citation=_MOVIELENS,
     users=610,
-    items=9742,
+    items=9_742,
     interactions=100_836,
     has_ratings=True,
     sha256="e084063a7f3e4099f8756644220fbf166a8b51f52c41d54e632fc387bdf87cee",
-    addresses=(
-        Address(
-            via="https",
-            format="ml-latest",
-            files=(
-                RemoteFile(
-                    name="ml-latest-small.zip",
-                    at=f"{_GROUPLENS_AT}/ml-latest-small.zip",
-                    hash="sha256:696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",
-                ),
-            ),
-        ),
-    ),
+    addresses=(_one("https", "ml-latest", "ml-latest-small.zip", f"{_GROUPLENS_AT}/ml-latest-small.zip"),),
 )
 _GOWALLA = Source(
     name="gowalla",
@@ -175,24 +174,8 @@ _GOWALLA = Source(
     test=217_242,
     sha256="70a0bf63851d0375026a42506ecc7b28ec564921cbb5f4f390d8c511dd1a392e",
     addresses=(
-        Address(
-            via="mirror",
-            format="lightgcn",
-            files=(
-                RemoteFile(
-                    name="gowalla-lightgcn.zip",
-                    hash="sha256:f7d22b48c8c5972b092ee97bfe8ac2e1393be02dde674325efae6766a704e916",
-                ),
-            ),
-        ),
-        Address(
-            via="https",
-            format="lightgcn",
-            files=(
-                RemoteFile(name="gowalla-train.txt", at=f"{_GOWALLA_AT}/train.txt"),
-                RemoteFile(name="gowalla-test.txt", at=f"{_GOWALLA_AT}/test.txt"),
-            ),
-        ),
+        _one("mirror", "lightgcn", "gowalla-lightgcn.zip"),
+        _two("https", "lightgcn", "gowalla", _GOWALLA_AT),
     ),
 )
 _YELP2018 = Source(
@@ -207,32 +190,8 @@ _YELP2018 = Source(
     test=324_147,
     sha256="beaae630567985666ba916f727c01537243299dbbd9883b2aaec997f79ab6226",
     addresses=(
-        Address(
-            via="mirror",
-            format="lightgcn",
-            files=(
-                RemoteFile(
-                    name="yelp2018-lightgcn.tar.gz",
-                    hash="sha256:0ec97fc6fda2c8029af974c38edff7fa7fb36e246d196133b7ec8c376a6fad83",
-                ),
-            ),
-        ),
-        Address(
-            via="https",
-            format="lightgcn",
-            files=(
-                RemoteFile(
-                    name="yelp2018-train.txt",
-                    at=f"{_YELP_AT}/train.txt",
-                    hash="sha256:1e9568725a9e833d0ac3bae01c94cd95367f73b3bb6104fd26b5f65ea5054093",
-                ),
-                RemoteFile(
-                    name="yelp2018-test.txt",
-                    at=f"{_YELP_AT}/test.txt",
-                    hash="sha256:9cd9b37926cd1447a06625ffa7914527573fb097c10cb0bbdb1d1b8ded3742fe",
-                ),
-            ),
-        ),
+        _one("mirror", "lightgcn", "yelp2018-lightgcn.tar.gz"),
+        _two("https", "lightgcn", "yelp2018", _YELP_AT),
     ),
 )
 _ELECTRONIC = Source(
@@ -240,28 +199,15 @@ _ELECTRONIC = Source(
     title="Amazon 2014 Electronics, 10-core, the IR-Benchmark split",
     schema="user, item; train and test are published and kept",
     licence="research use; not to be redistributed",
-    citation=f"{_MCAULEY} Split: IR-Benchmark (github.com/Tiny-Snow/IR-Benchmark)",
+    citation=f"{_MCAULEY} Split: IR-Benchmark (github.com/Tiny-Snow/IR-Benchmark).",
     users=13_455,
     items=8_360,
     interactions=182_398,
     test=52_123,
     sha256="eb2c5ad3d6bdf06b0c157d63b838fd05ac529494a28989d191cddc5ed49f0e97",
     addresses=(
-        Address(
-            via="mirror",
-            format="ir-benchmark",
-            files=(
-                RemoteFile(
-                    name="amazon2014-electronic-irb.zip",
-                    hash="sha256:7c67d05b3792aebaa46a7c46af438c574263f9e34e8a4ae67a40de17dc094ee0",
-                ),
-            ),
-        ),
-        Address(
-            via="https",
-            format="ir-benchmark",
-            files=(RemoteFile(name="amazon2014-electronic-proc.zip", at=f"{_ELECTRONIC_AT}/proc.zip"),),
-        ),
+        _one("mirror", "ir-benchmark", "amazon2014-electronic-irb.zip"),
+        _one("https", "ir-benchmark", "amazon2014-electronic-proc.zip", f"{_ELECTRONIC_AT}/proc.zip"),
     ),
 )
 _TOY = Source(
@@ -272,8 +218,9 @@ _TOY = Source(
     citation="Made by scripts/toy_data.py of this project; nobody and nothing in it is real.",
     users=60,
     items=40,
-    interactions=900,
-    addresses=(Address(via="shipped", format="toy", files=(RemoteFile(name="toy.csv", at="datasets"),)),),
+    interactions=896,
+    sha256="8247d35e0d872fbcf3893f736ec577510708262e8da6ea4b754f37f6c12d8576",
+    addresses=(_one("shipped", "toy", "toy.csv", "datasets"),),
 )
 _CSV = Source(
     name="csv",
@@ -421,8 +368,7 @@ def _download_pip(file: RemoteFile, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         wanted = Path(temporary, "wanted.txt")
         wanted.write_text(f"{file.at} --hash={file.hash}\n", encoding="utf-8")
-        options = "--no-deps --require-hashes --only-binary=:all: --quiet --no-input --retries 1 --timeout 15".split()
-        command = [sys.executable, "-m", "pip", "download", *options, "--requirement", str(wanted), "--dest", temporary]
+        command = [*PIP_DOWNLOAD, "--requirement", str(wanted), "--dest", temporary]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         brought = Path(temporary, file.name)
         if done.returncode or not brought.is_file() or not _matches(brought, file.hash):

@@ -36,10 +36,27 @@ class Folder:
         return self.path / name
 
 
-def refuse_existing(path: Path, force: bool) -> None:
-    """Raise `OutputExistsError` where something stands at `path` already, unless `force`."""
-    if path.exists() and not force:
-        raise OutputExistsError(f"{path} exists already", "a folder that does not exist yet", "choose another name, or add --force to replace it")
+def refuse_existing(path: Path, force: bool, mark: str = MANIFEST) -> None:
+    """Refuse to write to `path` where something stands already.
+
+    With `force` a folder of ours may be replaced; it is known by the file `mark` in it. Anything else is never
+    replaced.
+
+    Raises:
+        OutputExistsError: there is something, and it may not be replaced.
+    """
+    if not path.exists():
+        return
+    if not force:
+        raise OutputExistsError(
+            f"{path} exists already", "a folder that does not exist yet", "choose another name, or add --force"
+        )
+    if not (path / mark).is_file():
+        raise OutputExistsError(
+            f"{path} was not written by this program: it holds no {mark}",
+            "a folder of ours, or a new name",
+            "choose another name; --force replaces only what this program wrote",
+        )
 
 
 @contextmanager
@@ -105,7 +122,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _damaged(path: Path) -> ArtifactError:
-    return ArtifactError(f"{path} is damaged: its bytes are not those that were written", "an unchanged file", "write the folder anew")
+    return ArtifactError(
+        f"{path} is damaged: its bytes are not those that were written", "an unchanged file", "write the folder anew"
+    )
 
 
 def _canonical(manifest: Mapping[str, Any]) -> str:
@@ -132,7 +151,7 @@ def _write_manifest(folder: Path, kind: str, facts: Mapping[str, Any]) -> None:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
-        raise ArtifactError(f"{path} is missing", "a folder written by this library", "check the path, or write it anew")
+        raise ArtifactError(f"{path} is missing", "a folder of ours", "check the path, or write the folder anew")
     written = path.read_bytes()
     try:
         manifest = json.loads(written[: written.rstrip().rindex(b"\n")])

@@ -146,11 +146,11 @@ class Tower(nn.Module):
 
 
 def pooled(table: nn.Module, codes: Codes) -> Float[Tensor, "batch dim"]:
-    """The mean of the embeddings of each list of codes, code 0 left out; zero for an empty list."""
+    """The embedding of each code, or the mean of the embeddings of each list; zero for code 0 and for an empty list."""
     weight: Tensor = table.weight  # type: ignore[assignment]
-    if codes.offsets is None and codes.values.dim() == 1:
+    if codes.offsets is None:
         return nn.functional.embedding(codes.values, weight, UNKNOWN)
-    return nn.functional.embedding_bag(codes.values, weight, codes.offsets, mode="mean", padding_idx=UNKNOWN)
+    return nn.functional.embedding_bag(codes.values, weight, codes.offsets, mode="mean")
 
 
 class TwoTower(nn.Module):
@@ -204,17 +204,18 @@ def embed_queries(towers: TwoTower, features: Features, queries: Queries) -> NDA
     return np.concatenate(made)
 
 
-def embed_catalogue(towers: TwoTower, features: Features) -> NDArray[np.float32]:
-    """The item embeddings of the whole catalogue, row i for item row i, of shape (items, vector)."""
+def embed_rows(towers: TwoTower, features: Features, items: Rows) -> NDArray[np.float32]:
+    """The item embeddings of these item rows, of shape (items, vector)."""
     made = [
-        _numpy(towers, towers.embed_items, features.of_items(_rows(start, stop), towers.settings.item_inputs))
-        for start, stop in blocks(features.n_items, EMBED_BLOCK)
+        _numpy(towers, towers.embed_items, features.of_items(items[start:stop], towers.settings.item_inputs))
+        for start, stop in blocks(len(items), EMBED_BLOCK)
     ]
     return np.concatenate(made)
 
 
-def _rows(start: int, stop: int) -> Rows:
-    return np.arange(start, stop)
+def embed_catalogue(towers: TwoTower, features: Features) -> NDArray[np.float32]:
+    """The item embeddings of the whole catalogue, row i for item row i."""
+    return embed_rows(towers, features, np.arange(features.n_items))
 
 
 @torch.inference_mode()

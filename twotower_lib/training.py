@@ -1,0 +1,423 @@
+"""The loop: batches -> loss -> step, validated after every epoch, stopped and resumed at any moment.
+
+A run has two phases. `choose` trains on train without validation, asks validation after every epoch and remembers the
+best one. `refit` starts anew on train with validation, for as many epochs as were best. A run folder holds
+
+    log.jsonl      a line an epoch: loss beside its chance line ln(batch), pairs a second, validation metrics
+    last/          the newest checkpoint, from which the run is resumed
+    best/          the towers of the best epoch of `choose`: what is judged on validation
+    final/         the towers after `refit`: what is judged on test, and exported
+
+Checkpoints are written whole or not at all (`storage.py`). All draws are functions of (seed, epoch, step), except
+dropout, which torch draws from its global generator; that generator's state is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from twotower_lib.batches import Batch, Batches
+from twotower_lib.errors import ArtifactError, SettingError, nearest
+from twotower_lib.evaluation import METRICS, Questions, measure, questions
+from twotower_lib.features import Features, HistorySettings
+from twotower_lib.losses import in_batch_softmax, known_positives_mask, same_item_mask
+from twotower_lib.retriever import exact_retriever
+from twotower_lib.seeding import child, seeded
+from twotower_lib.split import Split
+from twotower_lib.storage import open_folder, write_folder, write_text
+from twotower_lib.towers import TowerSettings, TwoTower
+
+CHECKPOINT = "checkpoint"
+STATE = "state.pt"
+LOG = "log.jsonl"
+PHASES = ("choose", "refit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """Which corrections the in-batch softmax gets."""
+
+    log_q: float = 1.0
+    """Strength of the log q correction; 1 is the derived one, 0 none."""
+    same_item: bool = True
+    """Whether the row's own item elsewhere in the batch is no negative."""
+    known_positives: bool = True
+    """Whether other items that the row's user is known to like are no negatives."""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.log_q):
+            raise SettingError(f"loss.log_q = {self.log_q}", "a finite strength")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """The loop and its optimiser."""
+
+    epochs: int = 12
+    """At most so many; the cosine of the learning rate ends here."""
+    batch_size: int = 1024
+    learning_rate: float = 0.01
+    """Peak of AdamW's learning rate, reached after the warm-up."""
+    weight_decay: float = 0.0
+    warmup_steps: int = 50
+    patience: int = 3
+    """Epochs without a better validation metric after which `choose` stops; 0 never stops."""
+    metric: str = "recall@20"
+    """What the best epoch is chosen by."""
+    refit: bool = True
+    """Whether to train once more on train and validation, for the best number of epochs."""
+    checkpoint_steps: int = 0
+    """Steps between checkpoints inside an epoch; 0 for one at its end only."""
+    threads: int = 1
+    """torch threads; small models are fastest on one."""
+    device: str = "cpu"
+    tensorboard: bool = False
+    """Whether to write the log for TensorBoard too (needs the extra `tensorboard`)."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 2), ("warmup_steps", 0), ("patience", 0), ("threads", 1)):
+            if getattr(self, name) < least:
+                raise SettingError(f"train.{name} = {getattr(self, name)}", f"{least} or more")
+        if not self.learning_rate > 0 or self.weight_decay < 0:
+            raise SettingError(
+                f"train.learning_rate = {self.learning_rate}, train.weight_decay = {self.weight_decay}",
+                "a positive learning rate and a weight decay of 0 or more",
+            )
+        metric, _, k = self.metric.partition("@")
+        if metric not in METRICS or not k.isdigit() or int(k) < 1:
+            raise SettingError(f"train.metric = {self.metric}", "a metric such as recall@20", nearest(metric, METRICS))
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands, and what it has found so far."""
+
+    phase: str = "choose"
+    epoch: int = 0
+    step: int = 0
+    best: float = -math.inf
+    best_epoch: int = 0
+    """Epochs after which the validation metric was best."""
+    loss_sum: float = 0.0
+    """Of the losses since the epoch began."""
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is reported after an epoch."""
+
+    phase: str
+    epoch: int
+    loss: float
+    chance_loss: float
+    """ln(batch size): the loss of equal scores."""
+    pairs_a_second: float
+    metrics: dict[str, float]
+
+
+def batch_loss(towers: TwoTower, batch: Batch, settings: LossSettings) -> Tensor:
+    """The loss of one batch: both towers, the masks that are switched on, log q."""
+    drop = same_item_mask(batch.items) if settings.same_item else None
+    if settings.known_positives:
+        known = known_positives_mask(batch.items, batch.known_row, batch.known_item)
+        drop = known if drop is None else drop | known
+    return in_batch_softmax(
+        towers.embed_users(batch.user),
+        towers.embed_items(batch.item),
+        temperature=towers.temperature,
+        log_q=batch.log_q if settings.log_q else None,
+        log_q_strength=settings.log_q,
+        drop=drop,
+    )
+
+
+def learning_rate_at(step: int, total: int, settings: TrainSettings) -> float:
+    """Linear warm-up to the peak, then half a cosine down to 0 at `total` steps."""
+    warmup = min(settings.warmup_steps, total // 2)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
+
+
+class Phase:
+    """One phase of a run: its data, towers and optimiser, and the step from one batch to the next."""
+
+    def __init__(
+        self,
+        split: Split,
+        features: Features,
+        *,
+        history: HistorySettings,
+        towers: TowerSettings,
+        loss: LossSettings,
+        train: TrainSettings,
+        seed: int,
+    ) -> None:
+        self.features, self.train, self.loss = features, train, loss
+        seeded(int(child(seed, "weights").integers(2**31)), train.threads)
+        self.towers = TwoTower(self.features, towers).to(train.device)
+        learned = [p for p in self.towers.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(
+            learned, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
+        )
+        self.batches = Batches(
+            split.train,
+            self.features,
+            towers.user,
+            towers.item_inputs,
+            batch_size=train.batch_size,
+            history=history,
+            seed=seed,
+            known_positives=loss.known_positives,
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole schedule."""
+        return self.train.epochs * self.batches.steps_per_epoch
+
+    def step(self, batch: Batch, number: int) -> float:
+        """One step of the optimiser; `number` counts from the beginning of the phase."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate_at(number, self.total_steps, self.train)
+        loss = batch_loss(self.towers, batch.to(self.train.device), self.loss)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        return loss.item()
+
+    def state(self, position: Position) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        return {
+            "towers": self.towers.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "position": asdict(position),
+            "random": torch.get_rng_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self.towers.load_state_dict(state["towers"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["random"])
+
+
+class Run:
+    """A run in a folder: both phases, checkpoints and the log.
+
+    Args:
+        folder: an existing folder; its owner has written the settings into it.
+        make_phase: builds a `Phase` for a split.
+        split: the events and their parts.
+        report: called after every epoch.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        make_phase: Callable[[Split], Phase],
+        split: Split,
+        settings: TrainSettings,
+        report: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self.folder, self.make_phase, self.split, self.settings = folder, make_phase, split, settings
+        self.report = report
+        self.asked: Questions = questions(split, "valid")
+
+    def go(self) -> bool:
+        """Train to the end, from the last checkpoint where there is one.
+
+        Returns:
+            True when the run is complete, False when a signal stopped it; it can then be resumed.
+        """
+        position, state = self._last()
+        _cut_log(self.folder / LOG, position)
+        with asked_to_stop() as stop:
+            while not position.done:
+                phase = self.make_phase(self.split if position.phase == "choose" else self.split.refit())
+                if state is not None:
+                    phase.restore(state)
+                    state = None
+                position = self._phase(phase, position, stop)
+                if stop.is_set() and not position.done:
+                    return False
+        return True
+
+    def _last(self) -> tuple[Position, dict[str, Any] | None]:
+        if not (self.folder / "last").exists():
+            return Position(), None
+        state = load_state(self.folder / "last")
+        return Position(**state["position"]), None if state["towers"] is None else state
+
+    def _phase(self, phase: Phase, position: Position, stop: threading.Event) -> Position:
+        """Train until the phase ends or a stop is asked for; returns where the run then stands."""
+        name = position.phase
+        last_epoch = self.settings.epochs if name == "choose" else position.best_epoch
+        while position.epoch < last_epoch and not self._is_patience_over(position):
+            position = self._epoch(phase, position, stop, last_epoch)
+            if stop.is_set():
+                return position
+        if name == "refit" or not self.settings.refit:
+            if name == "refit":
+                save_state(self.folder / "final", phase.state(position))
+            position = replace(position, done=True)
+            save_state(self.folder / "last", phase.state(position))
+            return position
+        position = replace(position, phase="refit", epoch=0, step=0, loss_sum=0.0)
+        save_state(self.folder / "last", {"towers": None, "position": asdict(position)})
+        return position
+
+    def _is_patience_over(self, position: Position) -> bool:
+        patience = self.settings.patience
+        return position.phase == "choose" and 0 < patience <= position.epoch - position.best_epoch
+
+    def _epoch(self, phase: Phase, position: Position, stop: threading.Event, last_epoch: int) -> Position:
+        """The rest of one epoch, its validation and its checkpoint."""
+        per_epoch, began, first = phase.batches.steps_per_epoch, time.perf_counter(), position.step
+        bar = tqdm(
+            phase.batches.epoch(position.epoch, position.step),
+            desc=f"{position.phase} {position.epoch + 1}/{last_epoch}",
+            total=per_epoch,
+            initial=first,
+            leave=False,
+            disable=None,
+        )
+        for batch in bar:
+            loss = phase.step(batch, position.epoch * per_epoch + position.step)
+            position = replace(position, step=position.step + 1, loss_sum=position.loss_sum + loss)
+            if position.step % 10 == 0:
+                bar.set_postfix_str(f"loss {position.loss_sum / position.step:.3f}, chance {math.log(len(batch)):.3f}")
+            if position.step < per_epoch and (stop.is_set() or self._is_checkpoint_due(position.step)):
+                save_state(self.folder / "last", phase.state(position))
+                if stop.is_set():
+                    return position
+        speed = (position.step - first) * phase.batches.batch_size / (time.perf_counter() - began)
+        return self._end_epoch(phase, position, speed)
+
+    def _is_checkpoint_due(self, step: int) -> bool:
+        return self.settings.checkpoint_steps > 0 and step % self.settings.checkpoint_steps == 0
+
+    def _end_epoch(self, phase: Phase, position: Position, speed: float) -> Position:
+        """Validate, remember the best, log, and save."""
+        metrics = self._validate(phase) if position.phase == "choose" else {}
+        progress = Progress(
+            phase=position.phase,
+            epoch=position.epoch + 1,
+            loss=position.loss_sum / phase.batches.steps_per_epoch,
+            chance_loss=math.log(phase.batches.batch_size),
+            pairs_a_second=speed,
+            metrics=metrics,
+        )
+        position = replace(position, epoch=position.epoch + 1, step=0, loss_sum=0.0)
+        if metrics and metrics[self.settings.metric] > position.best:
+            position = replace(position, best=metrics[self.settings.metric], best_epoch=position.epoch)
+            save_state(self.folder / "best", phase.state(position))
+        self._log(progress)
+        save_state(self.folder / "last", phase.state(position))
+        self.report(progress)
+        return position
+
+    def _validate(self, phase: Phase) -> dict[str, float]:
+        k = int(self.settings.metric.partition("@")[2])
+        means = measure(exact_retriever(phase.towers, phase.features), self.asked, [k]).means
+        return {f"{name}@{k}": means[f"{name}@{k}"] for name in METRICS}
+
+    def _log(self, progress: Progress) -> None:
+        with (self.folder / LOG).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(asdict(progress)) + "\n")
+        if self.settings.tensorboard:
+            _to_tensorboard(self.folder, progress)
+
+
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint over the older one."""
+    with write_folder(folder, CHECKPOINT, force=True) as work:
+        torch.save(state, work / STATE)
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Read a checkpoint; only tensors and plain values are unpickled."""
+    state: dict[str, Any] = torch.load(open_folder(folder, CHECKPOINT).file(STATE), weights_only=True)
+    return state
+
+
+def load_towers(folder: Path, features: Features, settings: TowerSettings) -> TwoTower:
+    """The towers of a checkpoint.
+
+    Raises:
+        ArtifactError: the checkpoint is missing or damaged, or does not fit the features.
+    """
+    towers = TwoTower(features, settings)
+    try:
+        towers.load_state_dict(load_state(folder)["towers"])
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"{folder} does not fit this data: {str(error).splitlines()[-1].strip()}",
+            "the data and settings that the run was trained with",
+        ) from error
+    return towers.eval()
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; the handlers that were there before come back at the end.
+
+    A second signal of the same kind acts as usual. Outside the main thread signals are left alone.
+    """
+    stop = threading.Event()
+    before: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _cut_log(log: Path, position: Position) -> None:
+    """Drop the lines that a killed run wrote after its last checkpoint: these epochs are trained again."""
+    if not log.exists():
+        return
+    here = (PHASES.index(position.phase), position.epoch)
+    kept = []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        written = json.loads(line) if line.endswith("}") else None
+        if written and (PHASES.index(written["phase"]), written["epoch"]) <= here:
+            kept.append(line + "\n")
+    write_text(log, "".join(kept))
+
+
+def _to_tensorboard(folder: Path, progress: Progress) -> None:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise SettingError(
+            "train.tensorboard=true, but TensorBoard is not installed", "the extra", "pip install 'twotower[tensorboard]'"
+        ) from error
+    with SummaryWriter(str(folder / "tensorboard" / progress.phase)) as writer:
+        writer.add_scalar("loss", progress.loss, progress.epoch)
+        writer.add_scalar("chance loss", progress.chance_loss, progress.epoch)
+        for name, value in progress.metrics.items():
+            writer.add_scalar(name, value, progress.epoch)
