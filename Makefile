@@ -15,6 +15,7 @@ START := $(shell date +%s)
 TOOK = echo "$(1) ready, $$(( $$(date +%s) - $(START) )) s."
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help setup install-dev quickstart train evaluate lab lint docs notebooks mutants test lock clean
 
 help: ## what can be made
@@ -76,7 +77,7 @@ lint: install-dev ## style, types, layers, size
 	$(BIN)/python scripts/size_table.py
 
 docs: install-dev ## is what is generated still what the code generates?
-	$(BIN)/python scripts/datasets_readme.py --check
+	$(BIN)/python scripts/dataset_readme.py --check
 
 notebooks: install-dev ## run every notebook and compare its outputs with those stored
 	@if find notebooks 2>/dev/null | grep -v '/\.' | grep -q -E '\.(ipynb|py)$$'; then set -x; $(ONE_THREAD) $(BIN)/pytest --nbval \

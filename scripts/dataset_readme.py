@@ -17,9 +17,9 @@ HEAD = f"""# Data sets
 
 Generated from `twotower_lib/sources.py` by `python scripts/dataset_readme.py`; do not edit.
 
-Choose one with `data=NAME`. What has to be fetched is looked for in the folder named by `{MIRROR_VARIABLE}`, then in the
-cache (`{CACHE_VARIABLE}`, or the system's cache folder), then at the public addresses in the order given here. Nothing
-but `toy.csv` is part of this project: data that others own is downloaded, verified and kept in your cache.
+Choose one with `data=NAME`. What has to be fetched is looked for in the folder named by `{MIRROR_VARIABLE}`, then in
+the cache (`{CACHE_VARIABLE}`, or the system's cache folder), then at the public addresses in the order given here.
+Nothing but `toy.csv` is part of this project: data that others own is downloaded, verified and kept in your cache.
 
 Every file is checked by its hash where that is known. Whatever address a set came from, the pairs of user and item must
 hash to the value given as *pairs*: sha256 over the lines `user<TAB>item` in the order of rows (ids by length, then as

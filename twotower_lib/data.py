@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import compress, islice
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ class Ids:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, row: int) -> str:
+    def __getitem__(self, row: SupportsIndex) -> str:
         return self.names[row]
 
     @cached_property
@@ -59,9 +60,7 @@ class Ids:
         >>> Ids("user", ("7", "007")).row("007")
         1
         """
-        if name not in self._rows:
-            raise self._unknown(name)
-        return self._rows[name]
+        return int(self.rows((name,))[0])
 
     def rows(self, names: Iterable[str]) -> Rows:
         """The rows of these names.
@@ -69,7 +68,10 @@ class Ids:
         Raises:
             UnknownIdError: the data does not hold one of these names; the first such one is named.
         """
-        return np.array([self.row(name) for name in names], dtype=np.int64)
+        try:
+            return np.array([self._rows[name] for name in names], dtype=np.int64)
+        except KeyError as unknown:
+            raise self._unknown(unknown.args[0]) from None
 
     def _unknown(self, name: str) -> UnknownIdError:
         close = nearest(name, islice(self.names, SPELLING_LIMIT)) if self.names else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from twotower_lib.errors import DataError, SettingError, nearest
 from twotower_lib.formats import Events, ItemTable, Tables, UserTable
 
 if TYPE_CHECKING:
-    from _csv import _reader as Reader
+    from _csv import Reader
 
     import pandas as pd
 
@@ -145,15 +145,28 @@ def _cells(path: str, wanted: Sequence[str] | None, separator: str | None, fault
     if text is None:
         return None
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(path, separator), strict=True)
+    rows = _numbered(reader)
     try:
-        header = next((row for row in reader if row), None)
-        if header is None:
+        _, header = next(rows, (0, []))
+        if not header:
             faults.append(f"{path}: the file is empty")
         elif _header_is_good(path, header, wanted or (), faults):
-            return _frame(path, reader, header, wanted or header, faults)
-    except csv.Error:
-        faults.append(f"{path}: a quote is never closed, or text follows a closing quote (line {reader.line_num})")
+            return _frame(path, rows, header, wanted or header, faults)
+    except csv.Error as error:
+        faults.append(f"{path}: a quote is never closed, or text follows a closing quote ({error})")
     return None
+
+
+def _numbered(reader: Reader) -> Iterator[tuple[int, list[str]]]:
+    """The line on which a row starts, and its cells, for every row that is not blank; errors name that line too."""
+    start = 1
+    try:
+        for row in reader:
+            if row:
+                yield start, row
+            start = reader.line_num + 1
+    except csv.Error:
+        raise csv.Error(f"row of line {start}") from None
 
 
 def _text(path: str, faults: list[str]) -> str | None:
@@ -193,7 +206,7 @@ def _header_is_good(path: str, header: list[str], wanted: Sequence[str], faults:
 
 
 def _frame(
-    path: str, reader: Reader, header: list[str], wanted: Sequence[str], faults: list[str]
+    path: str, rows: Iterator[tuple[int, list[str]]], header: list[str], wanted: Sequence[str], faults: list[str]
 ) -> pd.DataFrame | None:
     """The wanted columns of the remaining rows; short rows are filled up with empty cells, long ones are a fault."""
     import pandas as pd
@@ -202,16 +215,15 @@ def _frame(
     adders = [(column.append, header.index(name)) for name, column in columns.items()]
     lines: list[int] = []
     long: list[int] = []
-    width, start = len(header), reader.line_num + 1
-    for row in reader:
+    width = len(header)
+    for line, row in rows:
         if len(row) > width:
-            long.append(start)
-        elif row:
-            lines.append(start)
+            long.append(line)
+        else:
+            lines.append(line)
             row += [""] * (width - len(row))
             for add, place in adders:
                 add(row[place])
-        start = reader.line_num + 1
     if long:
         what = "row has" if len(long) == 1 else "rows have"
         faults.append(f"{path}: {len(long)} {what} more cells than the {width} of the header ({_lines(long)})")
@@ -300,7 +312,7 @@ def _checked(sheet: Sheet, rules: Sequence[Rule], faults: list[str]) -> Sheet:
     except pandera.errors.SchemaErrors as errors:
         broken = errors.failure_cases.groupby("check")["index"].unique()
         faults.extend(
-            _fault(sheet, rule, sorted(broken[str(number)]))
+            _fault(sheet, rule, sorted(int(line) for line in broken[str(number)]))
             for number, rule in enumerate(rules)
             if str(number) in broken
         )
@@ -312,8 +324,9 @@ def _fault(sheet: Sheet, rule: Rule, lines: list[int]) -> str:
     what = rule.one if len(lines) == 1 else rule.many
     if rule.shown is None:
         return f"{sheet.name}: {len(lines)} {what} ({_lines(lines)})"
-    cells = [f'line {line}: "{sheet.cells.at[line, rule.shown]}"' for line in lines[:EXAMPLES]]
-    return f"{sheet.name}: {len(lines)} {what} ({', '.join(cells)}{_more(lines)})"
+    cells = sheet.cells[rule.shown].loc[lines[:EXAMPLES]].tolist()
+    shown = ", ".join(f'line {line}: "{cell}"' for line, cell in zip(lines, cells, strict=False))
+    return f"{sheet.name}: {len(lines)} {what} ({shown}{_more(lines)})"
 
 
 def _lines(lines: list[int]) -> str:

@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -92,7 +92,7 @@ class Ragged:
         return Ragged(self.values[offsets[0] : offsets[-1]], offsets - offsets[0])
 
     @classmethod
-    def of(cls, lists: Iterable[Iterable[int]]) -> Ragged:
+    def of(cls, lists: Iterable[Iterable[SupportsIndex]]) -> Ragged:
         """From Python lists.
 
         >>> Ragged.of([[7], [], [8, 9]])[2]
@@ -151,7 +151,7 @@ class Queries:
         return Queries(self.user[start:stop], self.history.slice(start, stop), time)
 
     @classmethod
-    def of_history(cls, history: Iterable[int]) -> Queries:
+    def of_history(cls, history: Iterable[SupportsIndex]) -> Queries:
         """One person without an id, known only by these item rows."""
         return cls(np.array([NOTHING]), Ragged.of([history]))
 
@@ -234,7 +234,7 @@ def rank_scores(
     rows_a_block = max(1, min(n_queries, BLOCK_CELLS // max(n_items, 1)))
     # Padding to whole chunks lets the maxima be taken on a view; the padding itself stays at -inf.
     buffer = torch.full((rows_a_block, _padded(n_items)), -torch.inf)
-    answer = _nothing(n_queries, k)
+    answer = no_answer(n_queries, k)
     for start, stop in blocks(n_queries, rows_a_block):
         block = buffer[: stop - start]
         score_block(start, stop, block[:, :n_items])
@@ -246,10 +246,11 @@ def rank_scores(
 
 
 def rank_vectors(
-    queries: Float[Tensor, "queries dim"],
-    vectors: Float[Tensor, "items dim"],
+    queries: Float32[Tensor, "queries dim"],
+    vectors: Float32[Tensor, "items dim"],
     k: int,
     exclude: Ragged | None = None,
+    longest: float | None = None,
 ) -> Recommendations:
     """The exact top k by inner product, in the order of the products in float64.
 
@@ -263,16 +264,18 @@ def rank_vectors(
         vectors: one float32 vector an item; row i is item i.
         k: how long the lists are, 1 or more.
         exclude: for each query the item rows that must not appear.
+        longest: the largest norm of an item vector, where it is known already (`longest_norm`).
 
     Raises:
         ShapeError: k is below 1, `exclude` does not fit, or the products do not fit into float32.
     """
     check_request(len(queries), len(vectors), k, exclude)
-    slack = (2 * rounding(queries, vectors)).astype(np.float32)
+    longest = longest_norm(vectors) if longest is None else longest
+    slack = (2 * rounding(queries, longest)).astype(np.float32)
     # One tile for all, so that no two are ever held; a view of its start serves the smaller ones at the edges.
     tile_width = min(TILE[1], _padded(len(vectors)))
     buffer = torch.empty(min(TILE[0], len(queries)) * tile_width)
-    answer = _nothing(len(queries), k)
+    answer = no_answer(len(queries), k)
     for start, stop in blocks(len(queries), TILE[0]):
         block = queries[start:stop]
         struck = None if exclude is None else _Struck(exclude.slice(start, stop))
@@ -308,22 +311,31 @@ def top_k(
         scores = torch.nn.functional.pad(scores, (0, missing), value=-torch.inf)
     shortlist = _Shortlist(*scores.shape, k)
     shortlist.add(scores, 0)
-    answer = _nothing(len(scores), k)
+    answer = no_answer(len(scores), k)
     _write(answer, 0, shortlist.best())
     return torch.from_numpy(answer.scores), torch.from_numpy(answer.items)
 
 
-def rounding(queries: Float[Tensor, "queries dim"], vectors: Float[Tensor, "items dim"]) -> Float[np.ndarray, " queries"]:
+def longest_norm(vectors: Float[Tensor, "items dim"]) -> float:
+    """The largest Euclidean norm of a vector, in float64."""
+    norms = (float(vectors[start:stop].double().norm(dim=1).max()) for start, stop in blocks(len(vectors), TILE[1]))
+    return max(norms, default=0.0)
+
+
+def rounding(queries: Float[Tensor, "queries dim"], longest: float) -> Float[np.ndarray, " queries"]:
     """How far a float32 inner product of each query can lie from the true one, whatever the order of its sum.
 
     A sum of n products of two float32 numbers is off by at most n u / (1 - n u) times the sum of their absolute
-    values, u = 2 ** -24 (Higham 2002, Accuracy and Stability of Numerical Algorithms, eq. 3.5), which is at most the
-    product of the norms (Cauchy-Schwarz). Two more u cover the steps from here to a comparison in float32.
+    values, u = 2 ** -24 (Higham 2002, Accuracy and Stability of Numerical Algorithms, eq. 3.5), and that sum is at
+    most the product of the norms (Cauchy-Schwarz). Two more u cover the steps from here to a comparison in float32.
+
+    Args:
+        queries: the query vectors.
+        longest: the largest norm of an item vector.
 
     Raises:
         ShapeError: the products may not fit into float32.
     """
-    longest = float(vectors.double().norm(dim=1).max()) if len(vectors) else 0.0
     bound = queries.double().norm(dim=1).numpy() * longest
     if not (bound < torch.finfo(torch.float32).max).all():
         raise ShapeError(
@@ -354,10 +366,10 @@ def best_cells(
 ) -> Int[np.ndarray, " best"]:
     """Which cells are among the k best of their row, in the order (row up, score down, item up)."""
     order = np.lexsort((item, -score, row))
-    return order[_place_in_row(row[order]) < k]
+    return order[place_in_row(row[order]) < k]
 
 
-def _place_in_row(row: Rows) -> Rows:
+def place_in_row(row: Rows) -> Rows:
     """For rows in ascending order, how many entries of the same row come before each one."""
     return np.arange(len(row)) - np.searchsorted(row, row)
 
@@ -499,7 +511,7 @@ class _Struck:
         tile[torch.from_numpy(row), torch.from_numpy(column)] = -torch.inf
 
 
-def _nothing(n_queries: int, k: int) -> Recommendations:
+def no_answer(n_queries: int, k: int) -> Recommendations:
     """An answer in which nothing was found yet."""
     return Recommendations(
         np.full((n_queries, k), NOTHING, dtype=np.int64), np.full((n_queries, k), -np.inf, dtype=np.float32)
@@ -508,15 +520,17 @@ def _nothing(n_queries: int, k: int) -> Recommendations:
 
 def _write(answer: Recommendations, start: int, best: _Cells) -> None:
     """Write the best cells of a block of queries, the first of which is query `start`, into an answer."""
-    place = _place_in_row(best.row)
+    place = place_in_row(best.row)
     answer.items[start + best.row, place] = best.item
     answer.scores[start + best.row, place] = best.score
 
 
 def check_request(n_queries: int, n_items: int, k: int, exclude: Ragged | None) -> None:
-    """Refuse a k below 1 and lists of exclusions that do not fit the queries or the catalogue."""
+    """Refuse a k below 1, an empty catalogue, and lists of exclusions that do not fit the queries or the catalogue."""
     if k < 1:
         raise ShapeError(f"k = {k}", "k of 1 or more")
+    if n_items < 1:
+        raise ShapeError("a catalogue without items", "1 item or more")
     if exclude is None:
         return
     if len(exclude) != n_queries:

@@ -231,7 +231,7 @@ def resume(out: Path, report: Callable[[Progress], None] = lambda progress: None
 
 
 def _run(recipe: Recipe, prepared: Prepared, out: Path, report: Callable[[Progress], None]) -> Run:
-    def make_phase(split: Split) -> Phase:
+    def make_phase(split: Split, epochs: int) -> Phase:
         return Phase(
             split,
             _features(recipe, prepared, split),
@@ -239,6 +239,7 @@ def _run(recipe: Recipe, prepared: Prepared, out: Path, report: Callable[[Progre
             towers=recipe.model,
             loss=recipe.loss,
             train=recipe.train,
+            epochs=epochs,
             seed=recipe.seed,
         )
 

@@ -1,7 +1,8 @@
 """The loop: batches -> loss -> step, validated after every epoch, stopped and resumed at any moment.
 
 A run has two phases. `choose` trains on train without validation, asks validation after every epoch and remembers the
-best one. `refit` starts anew on train with validation, for as many epochs as were best. A run folder holds
+best one. `refit` starts anew on train with validation, for as many epochs as were best; its learning rate falls to 0 at
+their end. A run folder holds
 
     log.jsonl      a line an epoch: loss beside its chance line ln(batch), pairs a second, validation metrics
     last/          the newest checkpoint, from which the run is resumed
@@ -68,7 +69,7 @@ class TrainSettings:
     """The loop and its optimiser."""
 
     epochs: int = 12
-    """At most so many; the cosine of the learning rate ends here."""
+    """At most so many in `choose`; the cosine of the learning rate ends there."""
     batch_size: int = 1024
     learning_rate: float = 0.01
     """Peak of AdamW's learning rate, reached after the warm-up."""
@@ -76,7 +77,7 @@ class TrainSettings:
     warmup_steps: int = 50
     patience: int = 3
     """Epochs without a better validation metric after which `choose` stops; 0 never stops."""
-    metric: str = "recall@20"
+    metric: str = "ndcg@20"
     """What the best epoch is chosen by."""
     refit: bool = True
     """Whether to train once more on train and validation, for the best number of epochs."""
@@ -166,9 +167,10 @@ class Phase:
         towers: TowerSettings,
         loss: LossSettings,
         train: TrainSettings,
+        epochs: int,
         seed: int,
     ) -> None:
-        self.features, self.train, self.loss = features, train, loss
+        self.features, self.train, self.loss, self.epochs = features, train, loss, epochs
         seeded(int(child(seed, "weights").integers(2**31)), train.threads)
         self.towers = TwoTower(self.features, towers).to(train.device)
         learned = [p for p in self.towers.parameters() if p.requires_grad]
@@ -189,7 +191,7 @@ class Phase:
     @property
     def total_steps(self) -> int:
         """Steps of the whole schedule."""
-        return self.train.epochs * self.batches.steps_per_epoch
+        return self.epochs * self.batches.steps_per_epoch
 
     def step(self, batch: Batch, number: int) -> float:
         """One step of the optimiser; `number` counts from the beginning of the phase."""
@@ -222,7 +224,7 @@ class Run:
 
     Args:
         folder: an existing folder; its owner has written the settings into it.
-        make_phase: builds a `Phase` for a split.
+        make_phase: builds a `Phase` for a split and a number of epochs.
         split: the events and their parts.
         report: called after every epoch.
     """
@@ -230,7 +232,7 @@ class Run:
     def __init__(
         self,
         folder: Path,
-        make_phase: Callable[[Split], Phase],
+        make_phase: Callable[[Split, int], Phase],
         split: Split,
         settings: TrainSettings,
         report: Callable[[Progress], None] = lambda progress: None,
@@ -249,7 +251,7 @@ class Run:
         _cut_log(self.folder / LOG, position)
         with asked_to_stop() as stop:
             while not position.done:
-                phase = self.make_phase(self.split if position.phase == "choose" else self.split.refit())
+                phase = self._begin(position)
                 if state is not None:
                     phase.restore(state)
                     state = None
@@ -257,6 +259,11 @@ class Run:
                 if stop.is_set() and not position.done:
                     return False
         return True
+
+    def _begin(self, position: Position) -> Phase:
+        if position.phase == "choose":
+            return self.make_phase(self.split, self.settings.epochs)
+        return self.make_phase(self.split.refit(), position.best_epoch)
 
     def _last(self) -> tuple[Position, dict[str, Any] | None]:
         if not (self.folder / "last").exists():
@@ -267,9 +274,8 @@ class Run:
     def _phase(self, phase: Phase, position: Position, stop: threading.Event) -> Position:
         """Train until the phase ends or a stop is asked for; returns where the run then stands."""
         name = position.phase
-        last_epoch = self.settings.epochs if name == "choose" else position.best_epoch
-        while position.epoch < last_epoch and not self._is_patience_over(position):
-            position = self._epoch(phase, position, stop, last_epoch)
+        while position.epoch < phase.epochs and not self._is_patience_over(position):
+            position = self._epoch(phase, position, stop)
             if stop.is_set():
                 return position
         if name == "refit" or not self.settings.refit:
@@ -286,12 +292,12 @@ class Run:
         patience = self.settings.patience
         return position.phase == "choose" and 0 < patience <= position.epoch - position.best_epoch
 
-    def _epoch(self, phase: Phase, position: Position, stop: threading.Event, last_epoch: int) -> Position:
+    def _epoch(self, phase: Phase, position: Position, stop: threading.Event) -> Position:
         """The rest of one epoch, its validation and its checkpoint."""
         per_epoch, began, first = phase.batches.steps_per_epoch, time.perf_counter(), position.step
         bar = tqdm(
             phase.batches.epoch(position.epoch, position.step),
-            desc=f"{position.phase} {position.epoch + 1}/{last_epoch}",
+            desc=f"{position.phase} {position.epoch + 1}/{phase.epochs}",
             total=per_epoch,
             initial=first,
             leave=False,

@@ -1,0 +1,451 @@
+"""The loss against arithmetic, a naive loop, a peer, finite differences, and the full softmax that it estimates."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from inspect import unwrap
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+
+from tests.oracles.naive_loss import finite_differences, naive_loss
+from twotower_lib import losses
+from twotower_lib.errors import ShapeError
+from twotower_lib.losses import (
+    apply_mask,
+    correct,
+    in_batch_softmax,
+    known_positives_mask,
+    same_item_mask,
+    scale,
+    scores,
+    softmax_loss,
+)
+
+USER = torch.eye(2, dtype=torch.float64)
+ITEM = torch.tensor([[0.8, 0.4], [0.2, 0.6]], dtype=torch.float64)
+HALF_AND_EIGHTH = torch.tensor([1 / 2, 1 / 8], dtype=torch.float64).log()
+
+
+def close(actual, expected, tolerance=1e-12):
+    torch.testing.assert_close(
+        torch.as_tensor(actual), torch.as_tensor(expected, dtype=torch.float64), rtol=tolerance, atol=tolerance
+    )
+
+
+# --- Two rows, by hand ---------------------------------------------------------------------------------------------------
+#
+# scores s:                 row 0: .8  .2      row 1: .4  .6
+# logits s / T, T = .5:     row 0: 1.6 .4      row 1: .8  1.2
+# q = 1/2, 1/8, so -log q = ln 2, 3 ln 2; the rare item gains 2 ln 2 on the popular one.
+
+
+def test_two_rows_without_corrections():
+    # row 0: ln(1 + e^(.4 - 1.6)) = ln(1 + e^-1.2)      row 1: ln(1 + e^(.8 - 1.2)) = ln(1 + e^-.4)
+    expected = (math.log(1 + math.exp(-1.2)) + math.log(1 + math.exp(-0.4))) / 2
+    close(in_batch_softmax(USER, ITEM, temperature=0.5), expected)
+
+
+def test_two_rows_with_log_q():
+    # row 0, negative rare:     ln(1 + e^(-1.2 + 2 ln 2)) = ln(1 + 4 e^-1.2)    = .790626
+    # row 1, negative popular:  ln(1 + e^(-.4 - 2 ln 2))  = ln(1 + e^-.4 / 4)   = .154934
+    expected = (math.log(1 + 4 * math.exp(-1.2)) + math.log(1 + math.exp(-0.4) / 4)) / 2
+    assert expected == pytest.approx(0.472780, abs=1e-6)
+    close(in_batch_softmax(USER, ITEM, temperature=0.5, log_q=HALF_AND_EIGHTH), expected)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "difference_0", "difference_1"),
+    [
+        # (s - log q) / T: the correction is doubled by T = .5
+        ("log q before the temperature", -1.2 + 4 * math.log(2), -0.4 - 4 * math.log(2)),
+        # s * T - log q
+        ("temperature multiplied", -0.3 + 2 * math.log(2), -0.1 - 2 * math.log(2)),
+        # s / T + log q
+        ("sign of log q", -1.2 - 2 * math.log(2), -0.4 + 2 * math.log(2)),
+        # s / T - log2 q
+        ("log to the base of 2", -1.2 + 2, -0.4 - 2),
+        # s / T - q
+        ("q without its log", -1.2 + 3 / 8, -0.4 - 3 / 8),
+        # s / T - log q of the negatives only, the positive keeps its logit
+        ("positive uncorrected", -1.2 + 3 * math.log(2), -0.4 + math.log(2)),
+        ("no log q", -1.2, -0.4),
+    ],
+)
+def test_the_number_by_hand_misses_every_wrong_order(wrong, difference_0, difference_1):
+    """The loss of two rows is ln(1 + e^(logit of the negative - logit of the positive))."""
+    right = in_batch_softmax(USER, ITEM, temperature=0.5, log_q=HALF_AND_EIGHTH).item()
+    assert abs(right - (math.log1p(math.exp(difference_0)) + math.log1p(math.exp(difference_1))) / 2) > 0.005, wrong
+
+
+def test_each_step_by_hand():
+    close(scores(USER, ITEM), [[0.8, 0.2], [0.4, 0.6]])
+    close(scale(scores(USER, ITEM), 0.5), [[1.6, 0.4], [0.8, 1.2]])
+    close(scale(scores(USER, ITEM), torch.tensor(0.5)), [[1.6, 0.4], [0.8, 1.2]])
+    # 1.6 + ln 2, .4 + 3 ln 2; .8 + ln 2, 1.2 + 3 ln 2
+    logits = torch.tensor([[1.6, 0.4], [0.8, 1.2]], dtype=torch.float64)
+    close(correct(logits, HALF_AND_EIGHTH), [[2.293147, 2.479442], [1.493147, 3.279442]], 1e-6)
+    # half of it: 1.6 + ln 2 / 2, .4 + 1.5 ln 2
+    close(correct(logits, HALF_AND_EIGHTH, 0.5)[0], [1.946574, 1.439721], 1e-6)
+    close(correct(logits, HALF_AND_EIGHTH, 0.0), logits)
+
+
+def test_equal_scores_cost_the_log_of_the_candidates():
+    close(softmax_loss(torch.zeros(3, 7, dtype=torch.float64)), math.log(7))
+
+
+# --- A naive double loop, every combination ------------------------------------------------------------------------------
+
+ITEMS = torch.tensor([5, 2, 5, 0, 2, 5, 7, 2, 0])  # six rows, three candidates more; 5, 2 and 0 stand repeatedly
+KNOWN = [{5, 2, 11}, {2}, set(), {0, 5, 7}, {2, 7}, {5, 0}]  # 11 is not in the batch; row 2 has none, not even its own
+
+
+def a_batch(extra, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    user = torch.nn.functional.normalize(torch.randn(6, 4, generator=generator, dtype=torch.float64), dim=1)
+    item = torch.nn.functional.normalize(torch.randn(6 + extra, 4, generator=generator, dtype=torch.float64), dim=1)
+    log_q = torch.rand(6 + extra, generator=generator, dtype=torch.float64).log()
+    return user, item, log_q, ITEMS[: 6 + extra]
+
+
+def known_pairs(known):
+    pairs = [(row, one) for row, items in enumerate(known) for one in sorted(items)]
+    return torch.tensor([row for row, _ in pairs]), torch.tensor([one for _, one in pairs])
+
+
+def drop_of(items, same_item, known):
+    made = [same_item_mask(items, 6)] if same_item else []
+    made += [known_positives_mask(items, *known_pairs(KNOWN), 6)] if known else []
+    return torch.stack(made).any(0) if made else None
+
+
+OPTIONS = list(
+    itertools.product([1.0, 0.07], [None, 1.0, 0.5, 1.3], [False, True], [False, True], [0, 3])
+)  # temperature, strength of log q, same-item mask, known-positives mask, extra candidates
+
+
+@pytest.mark.parametrize(("temperature", "strength", "same_item", "known", "extra"), OPTIONS)
+def test_equal_to_the_naive_loop(temperature, strength, same_item, known, extra):
+    user, item, log_q, items = a_batch(extra)
+    expected = naive_loss(
+        user.tolist(),
+        item.tolist(),
+        temperature,
+        log_q=None if strength is None else log_q.tolist(),
+        strength=strength or 0.0,
+        items=items.tolist(),
+        same_item=same_item,
+        known=KNOWN if known else None,
+    )
+    actual = in_batch_softmax(
+        user,
+        item,
+        temperature=temperature,
+        log_q=None if strength is None else log_q,
+        log_q_strength=1.0 if strength is None else strength,
+        drop=drop_of(items, same_item, known),
+    )
+    close(actual, expected)
+
+
+def test_every_option_moves_the_loss():
+    """So the comparison above compares something: no two of its combinations have the same loss."""
+    found = set()
+    for temperature, strength, same_item, known, extra in OPTIONS:
+        user, item, log_q, items = a_batch(extra)
+        loss = in_batch_softmax(
+            user, item, temperature=temperature, log_q=log_q, log_q_strength=strength or 0.0,
+            drop=drop_of(items, same_item, known),
+        )  # fmt: skip
+        found.add(round(loss.item(), 6))
+    assert len(found) == len(OPTIONS) == 64
+
+
+# --- Peers ---------------------------------------------------------------------------------------------------------------
+
+
+def test_equal_to_scipy_with_weights_one_over_q():
+    user, item, log_q, _ = a_batch(3)
+    logits = (user @ item.T / 0.2).numpy()
+    q = log_q.exp().numpy()
+    own = np.diagonal(logits) - np.log(q[:6])
+    expected = np.mean(logsumexp(logits, b=1 / q[None, :], axis=1) - own)
+    close(in_batch_softmax(user, item, temperature=0.2, log_q=log_q), expected)
+
+
+def test_equal_to_torch_cross_entropy_over_the_columns_that_are_left():
+    user, item, log_q, items = a_batch(3)
+    drop = drop_of(items, True, True)
+    each = []
+    for row in range(6):
+        kept = [row, *(column for column in range(9) if column != row and not drop[row, column])]
+        logits = torch.stack([user[row] @ item[column] / 0.2 - log_q[column] for column in kept])
+        each.append(torch.nn.functional.cross_entropy(logits[None], torch.tensor([0])))
+    close(in_batch_softmax(user, item, temperature=0.2, log_q=log_q, drop=drop), torch.stack(each).mean())
+
+
+# --- What must not matter ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strength", [1.0, 1.3])
+def test_a_constant_added_to_log_q_changes_nothing(strength):
+    user, item, log_q, items = a_batch(3)
+    drop = drop_of(items, True, True)
+    one, other = (
+        in_batch_softmax(user, item, temperature=0.1, log_q=q, log_q_strength=strength, drop=drop)
+        for q in (log_q, log_q - 7.5)
+    )
+    close(one, other)
+
+
+def test_equal_q_is_no_q():
+    user, item, _, _ = a_batch(3)
+    even = torch.full((9,), math.log(1 / 9), dtype=torch.float64)
+    close(in_batch_softmax(user, item, temperature=0.1, log_q=even), in_batch_softmax(user, item, temperature=0.1))
+
+
+def test_a_permuted_batch_changes_nothing():
+    user, item, log_q, items = a_batch(3)
+    rows, extra = torch.tensor([3, 0, 5, 1, 4, 2]), torch.tensor([8, 6, 7])
+    columns = torch.cat([rows, extra])
+    one = in_batch_softmax(user, item, temperature=0.1, log_q=log_q, drop=drop_of(items, True, True))
+    known = known_positives_mask(items[columns], *known_pairs([KNOWN[row] for row in rows]), 6)
+    drop = same_item_mask(items[columns], 6) | known
+    other = in_batch_softmax(user[rows], item[columns], temperature=0.1, log_q=log_q[columns], drop=drop)
+    close(one, other)
+
+
+def test_a_dropped_column_is_a_column_that_is_not_there_whatever_its_score_and_q():
+    user, item, log_q, _ = a_batch(0)
+    item = torch.cat([item, torch.full((1, 4), 1e3, dtype=torch.float64)]).requires_grad_()
+    log_q = torch.cat([log_q, torch.tensor([-torch.inf])])  # q = 0
+    drop = torch.zeros(6, 7, dtype=torch.bool)
+    drop[:, 6] = True
+    loss = in_batch_softmax(user, item, temperature=0.1, log_q=log_q, drop=drop)
+    close(loss, in_batch_softmax(user, item[:6], temperature=0.1, log_q=log_q[:6]))
+    (gradient,) = torch.autograd.grad(loss, item)
+    assert gradient[6].eq(0).all()
+    assert gradient.isfinite().all()
+
+
+def test_a_rare_negative_weighs_more_than_a_popular_one():
+    """Its weight in the sum is 1 / q: a hundredth of the chance, a hundred times the pull."""
+    item = torch.tensor([[0.0], [0.0], [0.0]], dtype=torch.float64, requires_grad=True)
+    q = torch.tensor([1.0, 0.5, 0.005], dtype=torch.float64)
+    loss = in_batch_softmax(torch.ones(1, 1, dtype=torch.float64), item, temperature=1.0, log_q=q.log())
+    (pull,) = torch.autograd.grad(loss, item)
+    assert (pull[2] / pull[1]).item() == pytest.approx(100)
+
+
+# --- Gradients -----------------------------------------------------------------------------------------------------------
+
+
+def test_gradient_equals_finite_differences_of_the_naive_loop():
+    user, item, log_q, items = a_batch(3)
+    options = {"log_q": log_q.tolist(), "strength": 1.3, "items": items.tolist(), "same_item": True, "known": KNOWN}
+    temperature = torch.tensor(0.3, dtype=torch.float64)
+    points = [one.clone().requires_grad_() for one in (user, item, temperature)]
+    in_batch_softmax(
+        points[0], points[1], temperature=points[2], log_q=log_q, log_q_strength=1.3, drop=drop_of(items, True, True)
+    ).backward()
+    by_differences = [
+        finite_differences(lambda u: naive_loss(u, item.numpy(), 0.3, **options), user.numpy()),
+        finite_differences(lambda v: naive_loss(user.numpy(), v, 0.3, **options), item.numpy()),
+        finite_differences(lambda t: naive_loss(user.numpy(), item.numpy(), float(t), **options), 0.3),
+    ]
+    for point, expected in zip(points, by_differences, strict=True):
+        close(point.grad, expected, 1e-8)
+
+
+@pytest.mark.parametrize(("same_item", "known"), [(False, False), (True, True)])
+def test_gradcheck(same_item, known):
+    user, item, log_q, items = a_batch(3)
+    drop = drop_of(items, same_item, known)
+
+    def loss(user, item, temperature, log_q):
+        return in_batch_softmax(user, item, temperature=temperature, log_q=log_q, drop=drop)
+
+    points = (user, item, torch.tensor(0.3, dtype=torch.float64), log_q)
+    assert torch.autograd.gradcheck(loss, [point.clone().requires_grad_() for point in points])
+
+
+# --- What it estimates ---------------------------------------------------------------------------------------------------
+
+
+def average_gradients(strengths, temperature, batch=256, draws=100):
+    """The gradient over 40 items: of the full softmax, and averaged over batches for each strength of log q.
+
+    Users and items are drawn independently, items in proportion to 1 / rank, so the full softmax has a gradient in
+    closed form: for each user, the probability of each item less its share.
+    """
+    generator = torch.Generator().manual_seed(0)
+    share = 1 / torch.arange(1, 41, dtype=torch.float64)
+    share /= share.sum()
+    user = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    item = (0.5 * torch.randn(40, 3, generator=generator, dtype=torch.float64)).requires_grad_()
+    probability = torch.softmax(user @ item.detach().T / temperature, dim=1)
+    full = (probability - share).T @ user / 5 / temperature
+    found = {strength: torch.zeros_like(full) for strength in strengths}
+    for _ in range(draws):
+        who = torch.randint(5, (batch,), generator=generator)
+        what = torch.multinomial(share, batch, replacement=True, generator=generator)
+        for strength, total in found.items():
+            loss = in_batch_softmax(
+                user[who], item[what], temperature=temperature, log_q=share.log()[what], log_q_strength=strength
+            )
+            total += torch.autograd.grad(loss, item)[0] / draws
+    return full, found
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_log_q_makes_the_batch_an_estimate_of_the_full_softmax(temperature):
+    full, found = average_gradients([-1.0, 0.0, 0.5, 1.0, 1.5, 2.0], temperature)
+    error = {strength: ((one - full).norm() / full.norm()).item() for strength, one in found.items()}
+    assert error[1.0] == min(error.values()), error
+    assert error[1.0] < error[0.0] / 4, error
+    # The order: a correction before T = .5 is one of strength 2 after it.
+    assert error[1.0] < error[2.0] / 2, error
+
+
+# --- Extremes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_very_cold_temperature_stays_finite(dtype):
+    """T = .01 makes logits of up to 100, and e^100 is more than float32 holds."""
+    two = torch.eye(2, dtype=dtype)
+    # every positive has the score 0, every negative 1: ln(1 + e^100) = 100
+    assert in_batch_softmax(two, two.flip(0), temperature=0.01).item() == pytest.approx(100)
+    # the other way round ln(1 + e^-100) = 4e-44
+    assert in_batch_softmax(two, two, temperature=0.01).item() == pytest.approx(0, abs=1e-30)
+    # row 0: ln(1 + e^100 q_0 / q_1), row 1 the reverse; q_0 = e^-20 q_1: 80 and 120
+    log_q = torch.tensor([-20.0, 0.0], dtype=dtype)
+    assert in_batch_softmax(two, two.flip(0), temperature=0.01, log_q=log_q).item() == pytest.approx(100)
+    assert in_batch_softmax(two[:1], two.flip(0), temperature=0.01, log_q=log_q).item() == pytest.approx(80)
+
+
+def test_one_row_has_no_negative_and_costs_nothing():
+    assert in_batch_softmax(torch.ones(1, 3), torch.ones(1, 3), temperature=0.1).item() == 0
+
+
+def test_a_row_whose_negatives_are_all_masked_costs_nothing():
+    user, item, log_q, _ = a_batch(0)
+    user.requires_grad_()
+    loss = in_batch_softmax(user, item, temperature=0.1, log_q=log_q, drop=~torch.eye(6, dtype=torch.bool))
+    assert loss.item() == 0
+    (gradient,) = torch.autograd.grad(loss, user)
+    assert gradient.eq(0).all()
+
+
+# --- Masks, by hand ------------------------------------------------------------------------------------------------------
+
+
+def test_same_item_by_hand():
+    # items 5 2 5 0: rows 0 and 2 share item 5, and the third extra candidate is 2 again
+    made = same_item_mask(torch.tensor([5, 2, 5, 0, 2]), 4)
+    assert made.int().tolist() == [[0, 0, 1, 0, 0], [0, 0, 0, 0, 1], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
+
+
+def test_known_positives_by_hand():
+    # row 0 has item 5 and knows 5, 2, 11: column 1 goes; column 2 is its own item, left to the other mask
+    # row 1 has item 2 and knows only 2: nothing goes
+    # row 2 has item 5 and knows 0 and 2, not 5: columns 1, 3, 4 go
+    # row 3 has item 0 and knows nothing
+    row, item = torch.tensor([0, 0, 0, 1, 2, 2]), torch.tensor([5, 2, 11, 2, 0, 2])
+    made = known_positives_mask(torch.tensor([5, 2, 5, 0, 2]), row, item, 4)
+    assert made.int().tolist() == [[0, 1, 0, 0, 1], [0, 0, 0, 0, 0], [0, 1, 0, 1, 1], [0, 0, 0, 0, 0]]
+
+
+def test_known_positives_in_any_order_and_twice():
+    row, item = torch.tensor([2, 0, 1, 0, 2, 0, 0]), torch.tensor([2, 11, 2, 2, 0, 5, 2])
+    made = known_positives_mask(torch.tensor([5, 2, 5, 0, 2]), row, item, 4)
+    assert made.int().tolist() == [[0, 1, 0, 0, 1], [0, 0, 0, 0, 0], [0, 1, 0, 1, 1], [0, 0, 0, 0, 0]]
+
+
+def test_no_known_positives_mask_nothing():
+    none = torch.zeros(0, dtype=torch.int64)
+    assert not known_positives_mask(torch.tensor([5, 2]), none, none).any()
+
+
+@pytest.mark.parametrize("n_rows", [None, 4])
+def test_masks_equal_their_definition_and_never_drop_the_positive(n_rows):
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(50):
+        items = torch.randint(0, 6, (7,), generator=generator)
+        rows = len(items) if n_rows is None else n_rows
+        known_row = torch.randint(0, rows, (12,), generator=generator)
+        known_item = torch.randint(0, 9, (12,), generator=generator)
+        same, known = same_item_mask(items, n_rows), known_positives_mask(items, known_row, known_item, n_rows)
+        liked = [set(known_item[known_row == row].tolist()) for row in range(rows)]
+        for row, column in itertools.product(range(rows), range(7)):
+            other, own = items[column].item(), items[row].item()
+            assert same[row, column] == (other == own and row != column)
+            assert known[row, column] == (other != own and other in liked[row])
+        assert not (same | known).diagonal().any()
+
+
+# --- What is refused -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (
+            lambda: scores(torch.zeros(3, 2), torch.zeros(2, 2)),
+            "user embeddings (3, 2), item embeddings (2, 2)\n"
+            "needed: the same dimension on both sides, and at least one candidate a row: row i's positive is candidate i",
+        ),
+        (
+            lambda: unwrap(scores)(torch.zeros(2, 3), torch.zeros(2, 2)),
+            "user embeddings (2, 3), item embeddings (2, 2)\n"
+            "needed: the same dimension on both sides, and at least one candidate a row: row i's positive is candidate i",
+        ),
+        (lambda: scale(torch.zeros(1, 1), 0.0), "temperature = 0.0\nneeded: a temperature above 0"),
+        (lambda: scale(torch.zeros(1, 1), -0.5), "temperature = -0.5\nneeded: a temperature above 0"),
+        (lambda: scale(torch.zeros(1, 1), math.nan), "temperature = nan\nneeded: a temperature above 0"),
+        (
+            lambda: unwrap(correct)(torch.zeros(2, 3), torch.zeros(2)),
+            "log q of shape (2,)\nneeded: one value for each of 3 candidates",
+        ),
+        (
+            lambda: unwrap(correct)(torch.zeros(2, 3), torch.zeros(2, 3)),
+            "log q of shape (2, 3)\nneeded: one value for each of 3 candidates",
+        ),
+        (
+            lambda: unwrap(apply_mask)(torch.zeros(2, 3), torch.zeros(2, 2, dtype=torch.bool)),
+            "a mask of shape (2, 2)\nneeded: the shape of the logits, (2, 3)",
+        ),
+        (
+            lambda: apply_mask(torch.zeros(2, 3), torch.tensor([[False, False, True], [False, True, False]])),
+            "a mask that drops the positive of row 1\nneeded: False on the diagonal",
+        ),
+    ],
+)
+def test_what_is_refused_and_how(call, told):
+    with pytest.raises(ShapeError) as caught:
+        call()
+    assert str(caught.value) == told
+
+
+def test_shapes_are_checked_at_run_time_in_tests():
+    with pytest.raises(Exception, match="log_q") as caught:
+        in_batch_softmax(torch.zeros(2, 2), torch.zeros(2, 2), temperature=1.0, log_q=torch.zeros(3))
+    assert type(caught.value).__name__ == "TypeCheckError"
+
+
+def test_nothing_is_changed_in_place():
+    user, item, log_q, items = a_batch(3)
+    drop = drop_of(items, True, True)
+    before = [one.clone() for one in (user, item, log_q, drop)]
+    in_batch_softmax(user, item, temperature=0.1, log_q=log_q, drop=drop)
+    assert all(torch.equal(one, then) for one, then in zip((user, item, log_q, drop), before, strict=True))
+
+
+def test_the_file_can_be_copied_out():
+    """It knows torch, jaxtyping and our errors, and nothing else."""
+    with open(losses.__file__) as file:
+        lines = [line.split()[1].split(".")[0] for line in file if line.startswith(("import ", "from "))]
+    assert sorted(set(lines)) == ["__future__", "jaxtyping", "torch", "twotower_lib"]

@@ -1,0 +1,182 @@
+"""The commands. Each is one step of the straight line in `recipe.py`; all work is done there.
+
+Exit codes: 0; 2 for a person's mistake, told in one to three lines; 1 for a fault of ours; 128 + n where signal n
+stopped a training run, which `twotower resume` continues.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from twotower_lib.errors import SettingError, TwoTowerError
+
+if TYPE_CHECKING:
+    from twotower_lib.bundle import Bundle, Result
+    from twotower_lib.training import Progress
+
+# torch takes a second to import, so each command imports what it needs when it runs: `--help` stays instant.
+
+STOPPED = 130
+SHOWN_HISTORY = 10
+
+
+class Commands(click.Group):
+    """Prints our own errors without a traceback and leaves with code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TwoTowerError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="twotower", prog_name="twotower")
+def main() -> None:
+    """Two-tower retrieval: train, evaluate, export, query.
+
+    Settings follow a command as name=value, such as `twotower train data=toy train.epochs=5 out=runs/toy`.
+    """
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def sources(as_json: bool) -> None:
+    """What data can be fetched, under which licence, how large it is, and where it is now."""
+    from twotower_lib.sources import SOURCES, located
+
+    rows = []
+    for name, source in SOURCES.items():
+        found = located(name) if name != "csv" else None
+        place = "" if found is None else ", ".join(str(path) for path in found.paths)
+        rows.append({"name": name, "what": source.title, "licence": source.licence, "here": place})
+    if as_json:
+        click.echo(json.dumps({"sources": rows}))
+        return
+    for row in rows:
+        click.echo(f"{row['name']:<16} {row['what']}\n{'':<16} licence: {row['licence']}\n{'':<16} here: {row['here'] or '-'}")
+
+
+@main.command()
+@click.argument("settings", nargs=-1)
+@click.option("--force", is_flag=True, help="Replace a run that is there already.")
+def train(settings: Sequence[str], force: bool) -> None:
+    """Train a run: twotower train data=ml-100k model=history train=laptop out=runs/a train.epochs=20"""
+    out, overrides = _taken("out", settings)
+    if out is None:
+        raise SettingError("twotower train without a folder", "out=FOLDER, such as out=runs/a")
+    from twotower_lib import recipe
+
+    _leave(recipe.train(recipe.compose(overrides), Path(out), force, _say), Path(out))
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def resume(run: Path) -> None:
+    """Go on with a run that was stopped."""
+    from twotower_lib import recipe
+
+    _leave(recipe.resume(run, _say), run)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("settings", nargs=-1)
+@click.option("--against", default="", help="Baselines beside it: popularity,item-knn,ease,ials.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def evaluate(run: Path, settings: Sequence[str], against: str, as_json: bool) -> None:
+    """Judge a run: on its validation part, or with part=test on the test part."""
+    part, rest = _taken("part", settings)
+    if rest or part not in (None, "valid", "test"):
+        raise SettingError(f"{' '.join(settings)}", "part=valid or part=test, and no other setting")
+    from twotower_lib import recipe
+
+    names = [name for name in against.split(",") if name]
+    report = recipe.evaluate_run(run, names, "test" if part == "test" else "valid")
+    click.echo(json.dumps(report.as_dict()) if as_json else str(report))
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
+def export(run: Path, bundle: Path, force: bool) -> None:
+    """Write the bundle of a complete run: towers, vocabularies, catalogue, vectors and index in one folder."""
+    from twotower_lib import recipe
+
+    recipe.export(run, bundle, force)
+    click.echo(f"wrote {bundle}")
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--user", help="Id of a known user.")
+@click.option("--history", multiple=True, help="Id of an item that a person without an id liked; repeat it.")
+@click.option("--item", help="Id of an item: answer with similar ones.")
+@click.option("-k", default=10, show_default=True, type=click.IntRange(1, 10_000), help="How many results.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def query(bundle: Path, user: str | None, history: Sequence[str], item: str | None, k: int, as_json: bool) -> None:
+    """Ask a bundle: for a user, for a history, or for items similar to one."""
+    if sum((user is not None, bool(history), item is not None)) != 1:
+        raise SettingError("a query with none or several of --user, --history, --item", "one of them")
+    from twotower_lib.bundle import load
+
+    loaded = load(bundle)
+    if user is not None:
+        results = loaded.for_user(user, k)
+    elif history:
+        results = loaded.for_history(history, k)
+    else:
+        results = loaded.similar(str(item), k)
+    if as_json:
+        click.echo(json.dumps({"results": [vars(one) for one in results]}))
+    else:
+        click.echo(_answer(loaded, user, history, item, results))
+
+
+def _answer(loaded: Bundle, user: str | None, history: Sequence[str], item: str | None, results: list[Result]) -> str:
+    titles, items = loaded.catalogue.titles, loaded.catalogue.items
+    if user is not None:
+        rows = loaded.history_of(user)
+        heading = f"user {user} knows {len(rows)} items; the last ones:"
+        shown = [titles[row] for row in rows[-SHOWN_HISTORY:]]
+    elif history:
+        heading, shown = "history:", [titles[items.row(name)] for name in history]
+    else:
+        heading, shown = "similar to:", [titles[items.row(str(item))]]
+    lines = [heading, *(f"    {title}" for title in shown), "", "rank  score  item"]
+    lines += [f"{one.rank:>4}  {one.score:>5.3f}  {one.item:<6} {one.title}" for one in results]
+    return "\n".join(lines)
+
+
+def _taken(name: str, settings: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The value of one setting that belongs to the command, and the settings that are left."""
+    values = [one.partition("=")[2] for one in settings if one.startswith(f"{name}=")]
+    return (values[-1] or None) if values else None, [one for one in settings if not one.startswith(f"{name}=")]
+
+
+def _say(progress: Progress) -> None:
+    metrics = "  ".join(f"{name} {value:.4f}" for name, value in progress.metrics.items() if "recall@" in name or "ndcg" in name)
+    click.echo(
+        f"{progress.phase:<6} epoch {progress.epoch:>3}  loss {progress.loss:.4f} (chance {progress.chance_loss:.4f})  "
+        f"{progress.pairs_a_second:>9,.0f} pairs/s  {metrics}"
+    )
+
+
+def _leave(complete: bool, run: Path) -> None:
+    if complete:
+        click.echo(f"done: {run}")
+        return
+    click.echo(f"stopped and saved; to go on: twotower resume {run}", err=True)
+    sys.exit(STOPPED)
+
+
+if __name__ == "__main__":
+    main()
