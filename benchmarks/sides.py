@@ -1,22 +1,30 @@
-"""What is compared on MovieLens 100K, and the grid that each side was tuned on.
+"""What is compared on MovieLens 100K, the grid that each side is tuned on, and how a setting is trained.
 
-A side is a baseline or a two-tower; every one has a grid of 12 settings, written out here.
+A side is a baseline or a two-tower. Every side has a grid of 12 settings, written out here.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, dataclass, replace
 from itertools import product
+from pathlib import Path
+from typing import Any
 
-from twotower_lib.baselines import BaselineSettings, EASESettings, IALSSettings, ItemKNNSettings
-from twotower_lib.recipe import Recipe
-from twotower_lib.split import SplitSettings
+from twotower_lib.baselines import BaselineSettings, EASESettings, IALSSettings, ItemKNNSettings, fit_baseline
+from twotower_lib.evaluation import Measured, Questions, measure
+from twotower_lib.recipe import Prepared, Recipe, begin
+from twotower_lib.retriever import exact_retriever
+from twotower_lib.split import Split, SplitSettings
 from twotower_lib.towers import HeadSettings, TowerSettings
-from twotower_lib.training import LossSettings, TrainSettings
+from twotower_lib.training import LossSettings, Phase, TrainSettings
 
+RESULTS = Path(__file__).parent / "results"
 PROTOCOLS = ("random", "last")
+CHOSEN_BY = "ndcg@20"
+K = 20
 
-BASELINE_GRIDS = {
+BASELINE_GRIDS: dict[str, list[BaselineSettings]] = {
     "item-knn": [
         BaselineSettings(item_knn=ItemKNNSettings(neighbours=neighbours, shrink=shrink))
         for neighbours, shrink in product((20, 50, 100, 200), (0.0, 10.0, 50.0))
@@ -27,16 +35,80 @@ BASELINE_GRIDS = {
     ],
     "ials": [
         BaselineSettings(ials=IALSSettings(alpha0=alpha0, regularisation=regularisation))
-        for alpha0, regularisation in product((0.03, 0.1, 0.3), (0.001, 0.003, 0.01, 0.03))
+        for alpha0, regularisation in product((0.1, 0.2, 0.4), (0.005, 0.01, 0.02, 0.04))
     ],
 }
 
-HISTORY = TowerSettings()
+
+@dataclass(frozen=True)
+class TowerSide:
+    """A two-tower and the temperatures of its grid; each meets three pairs of learning rate and dropout."""
+
+    model: TowerSettings = TowerSettings()
+    loss: LossSettings = LossSettings()
+    temperatures: tuple[float, ...] = (0.1, 0.15, 0.2, 0.3)
+    epochs: int = 6
+
+    def grid(self) -> list[Recipe]:
+        """12 recipes."""
+        return [
+            Recipe(
+                model=replace(self.model, temperature=temperature, dropout=dropout),
+                loss=self.loss,
+                train=TrainSettings(epochs=self.epochs, learning_rate=learning_rate),
+            )
+            for temperature, (learning_rate, dropout) in product(
+                self.temperatures, ((0.005, 0.0), (0.01, 0.0), (0.01, 0.3))
+            )
+        ]
+
+
 TOWER_SIDES = {
-    "id towers": (TowerSettings(user=("id",), user_head=HeadSettings()), LossSettings()),
-    "history tower": (HISTORY, LossSettings()),
-    "without log q": (HISTORY, LossSettings(log_q=0.0)),
-    "without the same-item mask": (HISTORY, LossSettings(same_item=False)),
-    "without the known-positives mask": (HISTORY, LossSettings(known_positives=False)),
-    "without the item bias": (replace(HISTORY, item_bias=False), LossSettings()),
+    "id towers": TowerSide(model=TowerSettings(user=("id",), user_head=HeadSettings()), epochs=12),
+    "history tower": TowerSide(),
+    "without log q": TowerSide(loss=LossSettings(log_q=0.0), temperatures=(0.05, 0.1, 0.2, 0.4)),
+    "without the same-item mask": TowerSide(loss=LossSettings(same_item=False)),
+    "without the known-positives mask": TowerSide(loss=LossSettings(known_positives=False)),
+    "without the item bias": TowerSide(model=TowerSettings(item_bias=False)),
 }
+
+
+def splitting(protocol: str) -> Recipe:
+    """The recipe that only says how the data is divided."""
+    return Recipe(split=SplitSettings(protocol=protocol))
+
+
+def measured_baseline(name: str, settings: BaselineSettings, asked: Questions) -> Measured:
+    """A baseline fitted on what is known, asked."""
+    return measure(fit_baseline(name, asked.known, settings), asked, [K])
+
+
+def measured_towers(phase: Phase, asked: Questions) -> Measured:
+    """Towers as they are now, asked."""
+    return measure(exact_retriever(phase.towers, phase.features), asked, [K])
+
+
+def trained(recipe: Recipe, prepared: Prepared, split: Split, epochs: int, asked: Questions | None = None) -> Any:
+    """Train for so many epochs; returns the phase, and what was measured after each epoch where `asked` is given."""
+    phase, curve, step = begin(recipe, prepared, split, epochs), [], 0
+    for epoch in range(epochs):
+        for batch in phase.batches.epoch(epoch):
+            phase.step(batch, step)
+            step += 1
+        if asked is not None:
+            curve.append(measured_towers(phase, asked).means)
+    return phase, curve
+
+
+def plain(settings: BaselineSettings | Recipe) -> dict[str, Any]:
+    """The settings that a grid changes, as JSON values."""
+    if isinstance(settings, BaselineSettings):
+        return asdict(settings)
+    return {"model": asdict(settings.model), "loss": asdict(settings.loss), "train": asdict(settings.train)}
+
+
+def tuned(data: str) -> dict[str, Any]:
+    """The newest result of `benchmarks/tune` for a data set."""
+    found = sorted(RESULTS.glob(f"tuning_{data}_*.json"))
+    assert found, f"no tuning of {data}: run benchmarks/tune {data} first"
+    return dict(json.loads(found[-1].read_text()))

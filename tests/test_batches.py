@@ -233,6 +233,13 @@ def test_a_set_history_prefers_no_item(made, events):
     assert all(abs(times - 600 * chance) < spread for times in count.values()), count
 
 
+def test_a_set_history_differs_within_an_epoch(made, events):
+    """Events of one user do not all read the same run of items."""
+    found = histories_of(made(length=2, batch_size=len(events)), 0)
+    runs = {tuple(found[place]) for place in np.flatnonzero(events.user == 0)}
+    assert len(runs) > 2
+
+
 @pytest.mark.parametrize("length", [1, 3, 50])
 def test_before_holds_the_most_recent_items_of_strictly_before(made, events, length):
     """Equal to a loop over all events; the data holds many events of a user in one second."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.oracles.naive_metrics import naive_metrics, naive_popularity, naive_slice_recall, naive_slices, ranked
@@ -37,7 +37,6 @@ from twotower_lib.ranking import NOTHING, Queries, Ragged, Recommendations
 from twotower_lib.split import PARTS, Split
 
 RANDOM = [np.random.default_rng(seed) for seed in range(20)]
-FIXED = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 @dataclass
@@ -269,18 +268,16 @@ def test_equals_pytrec_eval_on_random_data_with_ties(k):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(3, 12), st.integers(4, 15))
-@FIXED
 def test_every_metric_is_between_0_and_1(seed, n_users, n_items):
     recommender, split = random_case(np.random.default_rng(seed), n_users, n_items, grades=3)
     measured = measure(recommender, questions(split, "test"), (1, 2, 3, n_items + 2))
     table = measured.table.drop(columns="user")
-    assert table.notna().any().any()
-    assert (table.min().min(), table.max().max()) == (pytest.approx(0, abs=1e-12), pytest.approx(1, abs=1e-12))
+    assert table.min().min() >= 0
+    assert table.max().max() <= 1 + 1e-12  # a quotient of two sums may miss 1 by a rounding
     assert all(0 < value <= 1 for value in measured.coverage.values())
 
 
 @given(st.integers(0, 2**32 - 1))
-@FIXED
 def test_a_longer_list_never_loses_recall(seed):
     recommender, split = random_case(np.random.default_rng(seed), n_users=8, n_items=9)
     asked = questions(split, "test")
@@ -293,7 +290,6 @@ def test_a_longer_list_never_loses_recall(seed):
 
 
 @given(st.integers(0, 2**32 - 1))
-@FIXED
 def test_new_numbers_for_items_and_users_change_nothing(seed):
     generator = np.random.default_rng(seed)
     _, split = random_case(generator, n_users=9, n_items=12)
@@ -369,7 +365,6 @@ def test_slices_hold_a_third_of_the_interactions_each(counts, slices):
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=20))
-@FIXED
 def test_slices_equal_the_naive_loop(counts):
     slices = popularity_slices(known_with(counts))
     assert [np.flatnonzero(slices == number).tolist() for number in range(3)] == [
@@ -419,7 +414,7 @@ def test_equal_tables_have_equal_intervals():
 
 
 def test_a_query_without_the_metric_counts_neither_above_nor_below_the_line():
-    """User 1 has no value: the mean is that of the others, and a draw of user 1 alone is not a number and is left out."""
+    """User 1 has no value: the mean is that of the others; a draw of user 1 alone has none either and is left out."""
     found = intervals(pd.DataFrame({"user": [0, 1, 2], "x": [0.25, math.nan, 0.75], "nobody": [math.nan] * 3}))
     assert (found["x"].mean, found["x"].low, found["x"].high) == (0.5, 0.25, 0.75)
     assert math.isnan(found["nobody"].mean) and math.isnan(found["nobody"].low) and math.isnan(found["nobody"].high)
@@ -453,7 +448,7 @@ def test_answers_to_other_questions_cannot_be_subtracted():
 
 def test_an_approximate_index_is_refused_unless_it_is_the_index_that_is_measured():
     approximate = replace(HAND_SCORED, is_exact=False)
-    with pytest.raises(ExactnessError, match="may miss items.*\nneeded: exact search.*\nto do: approximate=True"):
+    with pytest.raises(ExactnessError, match=r"may miss items.*\nneeded: exact search.*\nto do: approximate=True"):
         measure(approximate, BY_HAND)
     with pytest.raises(ExactnessError):
         evaluate(approximate, BY_HAND, REFERENCES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from twotower_lib.features import HistorySettings, fit_features
 from twotower_lib.ranking import Queries, Ragged
 
 # A tiny world: users 0 and 2 and items 1, 2, 4 occur in train; user 1 and items 0 and 3 do not.
-TRAIN = Interactions(np.array([0, 0, 2]), np.array([1, 4, 2]), 3, 5)
+TRAIN = Interactions(np.array([0, 0, 2]), np.array([1, 4, 2]), 3, 5, time=np.array([10, 20, 10]))
 CATALOGUE = Catalogue(
     Ids("item", tuple("abcde")),
     tuple("abcde"),
@@ -124,20 +126,18 @@ def test_only_train_is_fitted(events, catalogue, people):
     assert lists(features.of_items(np.array([COLD_ITEM]), ("categories",))["categories"]) == [[2]]
 
 
-def test_what_is_held_out_changes_nothing(events, catalogue, people):
-    """Equal train parts give equal features, whatever else happens to those users and items later."""
-    train = events.take(events.time < 10)
-    features = [
-        fit_features(train, catalogue, people, HistorySettings(), "time"),
-        fit_features(Interactions(train.user, train.item, train.n_users, train.n_items), catalogue, people, HistorySettings(), "time"),
-    ]  # fmt: skip
-    assert 0 < features[0].item_codes.max() < len(catalogue)
-    np.testing.assert_array_equal(features[0].item_codes, features[1].item_codes)
-    np.testing.assert_array_equal(features[0].user_codes, features[1].user_codes)
+def test_what_is_only_held_out_has_no_code(events, catalogue, people):
+    train = events.take(events.time < 4)
+    features = fit_features(train, catalogue, people, HistorySettings(), "time")
+    for codes, of_train, of_all in (
+        (features.item_codes, train.item, events.item),
+        (features.user_codes, train.user, events.user),
+    ):
+        assert set(of_train) < set(of_all)
+        assert set(np.flatnonzero(codes)) == set(of_train)
 
 
-def test_users_and_items_are_never_mixed_up_in_a_batch(events, catalogue, people):
-    """A batch of questions equals its questions one by one."""
+def test_many_questions_equal_each_question_alone(events, catalogue, people):
     features = fit_features(events, catalogue, people, HistorySettings(mode="before", length=3), "last")
     rng = np.random.default_rng(0)
     users = rng.integers(-1, events.n_users, 30)
@@ -176,6 +176,12 @@ def test_settings_out_of_range(settings, told):
     with pytest.raises(SettingError) as caught:
         HistorySettings(**settings)
     assert str(caught.value) == told
+
+
+@pytest.mark.xfail(reason="nothing refuses it, and the order of item rows is taken for that of time", strict=True)
+def test_before_needs_times(catalogue, people, events):
+    with pytest.raises(SettingError, match=r"history\.mode = before"):
+        fit_features(replace(events, time=None), catalogue, people, HistorySettings(mode="before"), "random")
 
 
 def test_codes_move_together():

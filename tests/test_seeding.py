@@ -25,6 +25,11 @@ def test_different_seeds_names_and_numbers_give_different_draws():
     assert len({torch_child(*key).initial_seed() for key in keys}) == len(keys)
 
 
+@pytest.mark.xfail(reason="NumPy fills a short entropy up with zeros, so (0, a) and (0, a, 0) are one", strict=True)
+def test_a_number_of_zero_is_a_number():
+    assert draws(child(0, "a")) != draws(child(0, "a", 0))
+
+
 def test_draws_of_different_children_are_uncorrelated():
     many = np.array([child(seed, name, n).normal(size=400) for seed in range(3) for name in "ab" for n in range(5)])
     correlations = np.corrcoef(many)[np.triu_indices(len(many), 1)]

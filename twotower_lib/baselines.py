@@ -10,7 +10,7 @@ Each is fitted on the interactions of the train part and reads the *history* of 
 the user's row, so a person without an id gets the same answer as a user with that history. Where a model has nothing
 to say (item-knn, ease and ials with an empty history) all scores are 0 and the order is that of the rows.
 
-The public names are the settings, the functions `fit_*`, and `BASELINES`, which joins them under their names.
+The public names are the settings, the functions `fit_*`, and `fit_baseline`, which knows them by name (`BASELINES`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from twotower_lib.data import Interactions, Rows
 from twotower_lib.errors import SettingError, ShapeError, nearest
-from twotower_lib.ranking import Queries, Ragged, Recommendations, Recommender, blocks, rank_scores, rank_vectors
+from twotower_lib.ranking import Queries, Ragged, Recommendations, Recommender, blocks, rank_scores
 from twotower_lib.seeding import child, torch_child
 
 EASE_FLOAT64_ITEMS = 5_000
@@ -83,7 +83,7 @@ def history_matrix(queries: Queries, n_items: int) -> csr_matrix:
     return matrix
 
 
-# --- random ------------------------------------------------------------------------------------------------------------
+# --- random -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,9 @@ class Random(_Scored):
         """Fill `out` with draws from [0, 1)."""
         histories = history_matrix(queries, self.n_items)
         for scores, start, stop in zip(out.numpy(), histories.indptr[:-1], histories.indptr[1:], strict=True):
-            generator = child(self.seed, "random", *map(int, histories.indices[start:stop]))
+            # The length comes first because trailing zeros do not change a seed: [] and [0] would draw the same.
+            numbers = (stop - start, *histories.indices[start:stop])
+            generator = child(self.seed, "random", *map(int, numbers))
             generator.random(dtype=np.float32, out=scores)
 
 
@@ -120,7 +122,7 @@ def fit_random(train: Interactions, settings: RandomSettings) -> Random:
     return Random(train.n_items, settings.seed)
 
 
-# --- popularity --------------------------------------------------------------------------------------------------------
+# --- popularity -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +147,7 @@ def fit_popularity(train: Interactions, settings: PopularitySettings) -> Popular
     return Popularity(train.item_counts)
 
 
-# --- item-knn ----------------------------------------------------------------------------------------------------------
+# --- item-knn ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +206,7 @@ def fit_item_knn(train: Interactions, settings: ItemKNNSettings) -> ItemKNN:
     return ItemKNN(csr_matrix((values, (nearest.items[item, place], item)), shape=(train.n_items, train.n_items)))
 
 
-# --- ease --------------------------------------------------------------------------------------------------------------
+# --- ease -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +253,7 @@ def fit_ease(train: Interactions, settings: EASESettings) -> EASE:
     return EASE(weights.float().numpy())
 
 
-# --- ials --------------------------------------------------------------------------------------------------------------
+# --- ials -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,15 +262,15 @@ class IALSSettings:
 
     factors: int = 64
     """Length of an embedding."""
-    alpha0: float = 0.1
+    alpha0: float = 0.2
     """Weight of the squared score of every cell of the user-item matrix, met or not."""
-    regularisation: float = 0.003
+    regularisation: float = 0.014
     """Lambda."""
     nu: float = 1.0
     """Exponent of the frequency that scales lambda; 0 pulls all embeddings equally."""
     deviation: float = 0.1
     """Embeddings are drawn from a normal distribution of this standard deviation over sqrt(factors)."""
-    epochs: int = 16
+    epochs: int = 8
     """How often both sides are solved."""
     seed: int = 0
 
@@ -282,7 +284,7 @@ class IALSSettings:
         _need(self.seed >= 0, "seed", self.seed, "0 or larger")
 
 
-class IALS:
+class IALS(_Scored):
     """Inner products of item embeddings with a query embedding that is solved for from the history.
 
     Args:
@@ -290,32 +292,25 @@ class IALS:
         settings: what the model was fitted with.
     """
 
-    is_exact: bool = True
-
     def __init__(self, vectors: Float64[Tensor, "items factors"], settings: IALSSettings) -> None:
+        super().__init__(len(vectors))
         self.vectors, self.settings = vectors, settings
 
-    @property
-    def n_items(self) -> int:
-        """Size of the catalogue."""
-        return len(self.vectors)
-
     def embed(self, queries: Queries) -> Float64[Tensor, "queries factors"]:
-        """The query embeddings: the user side of the objective solved for these histories; 0 for an empty one."""
-        check_history(queries, self.n_items)
+        """The query embeddings: the users' side of the objective solved for these histories; 0 for an empty one."""
         histories = history_matrix(queries, self.n_items)
         met = Ragged(histories.indices.astype(np.int64), histories.indptr.astype(np.int64))
         return solve_side(met, self.vectors, self.settings)
 
-    def recommend(self, queries: Queries, k: int, exclude: Ragged | None = None) -> Recommendations:
-        """The k best items for each query, without those in its list of `exclude`."""
-        return rank_vectors(self.embed(queries).float(), self.vectors.float(), k, exclude)
+    def score(self, queries: Queries, out: Tensor) -> None:
+        """Fill `out` with the inner products, made in float64."""
+        out.copy_(self.embed(queries) @ self.vectors.T)
 
 
 def fit_ials(train: Interactions, settings: IALSSettings) -> IALS:
-    """Minimise, by turns over the users' embeddings w and the items' h, with S the met pairs (Rendle et al. 2021, eq. 1-4)
+    """Minimise the objective of Rendle et al. 2021 (eq. 1-4) by turns over users' embeddings w and items' h.
 
-        sum over S (w_u . h_i - 1)^2 + alpha0 sum over all u, i (w_u . h_i)^2
+        sum over the met pairs (w_u . h_i - 1)^2 + alpha0 sum over all u, i (w_u . h_i)^2
         + lambda (sum over u (|I_u| + alpha0 |I|)^nu ||w_u||^2 + sum over i (|U_i| + alpha0 |U|)^nu ||h_i||^2)
 
     where I_u are the items of user u among |I| items and U_i the users of item i among |U| users. The items' side is
@@ -345,7 +340,8 @@ def solve_side(
         settings: alpha0, regularisation, nu.
     """
     everyone = settings.alpha0 * others.T @ others
-    pull = settings.regularisation * (torch.from_numpy(met.lengths) + settings.alpha0 * len(others)) ** settings.nu
+    weight = torch.from_numpy(met.lengths).double() + settings.alpha0 * len(others)
+    pull = settings.regularisation * weight**settings.nu
     solved = torch.empty(len(met), others.shape[1], dtype=torch.float64)
     for start, stop in blocks(len(met), SOLVED_TOGETHER):
         left = everyone.repeat(stop - start, 1, 1)
@@ -359,7 +355,7 @@ def solve_side(
     return solved
 
 
-# --- all ---------------------------------------------------------------------------------------------------------------
+# --- all --------------------------------------------------------------------------------------------------------------
 
 
 def _need(holds: bool, name: str, came: object, needed: str) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 import faiss
 import numpy as np
 import torch
-from jaxtyping import Float32
 from numpy.typing import NDArray
 
 from twotower_lib.errors import ArtifactError, ShapeError
@@ -87,33 +86,31 @@ class ExactIndex:
 
 
 class FaissIndex:
-    """Search by an index of FAISS; what it finds is scored again in float64.
+    """Search by a flat index of FAISS, which compares every query with every item; scored again in float64.
 
     Args:
-        index: an index of FAISS for the inner product, entry i is item i.
-        vectors: the item vectors themselves, float32 of shape (items, dim).
-        is_exact: whether the index finds the true best.
+        vectors: float32 of shape (items, dim); row i is item i.
 
     Raises:
-        ArtifactError: the index measures something else than the inner product.
+        ShapeError: the vectors are not a finite float32 matrix with at least one row.
     """
 
     metric: str = METRIC
+    is_exact: bool = True
 
-    def __init__(self, index: faiss.Index, vectors: NDArray[np.float32], *, is_exact: bool) -> None:
-        _check_metric(index, METRIC)
-        self.index, self.is_exact = index, is_exact
-        self.vectors = _checked(vectors, "item vectors")
-        self.longest = longest_norm(self.vectors)
-        check_request(0, self.n_items, 1, None)
-
-    @classmethod
-    def flat(cls, vectors: Float32[np.ndarray, "items dim"]) -> FaissIndex:
-        """Exact: every query is compared with every item."""
+    def __init__(self, vectors: NDArray[np.float32]) -> None:
         checked = _checked(vectors, "item vectors")
         index = faiss.IndexFlatIP(checked.shape[1])
         index.add(checked.numpy())
-        return cls(index, _stored(index), is_exact=True)
+        self._hold(index)
+
+    def _hold(self, index: faiss.IndexFlat) -> None:
+        self.index = index
+        # Not copied: the vectors inside the index, valid as long as it lives.
+        inside = np.asarray(faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d))
+        self.vectors = _checked(inside.reshape(index.ntotal, index.d), "item vectors")
+        self.longest = longest_norm(self.vectors)
+        check_request(0, self.n_items, 1, None)
 
     @property
     def n_items(self) -> int:
@@ -205,13 +202,9 @@ class FaissIndex:
         _check_metric(index, metric)
         if not isinstance(index, faiss.IndexFlat):
             raise ArtifactError(f"{path} holds a {type(index).__name__}", "a flat index (IndexFlatIP)")
-        return cls(index, _stored(index), is_exact=True)
-
-
-def _stored(index: faiss.IndexFlat) -> NDArray[np.float32]:
-    """The vectors in a flat index, not copied: valid as long as the index lives."""
-    view = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
-    return np.asarray(view).reshape(index.ntotal, index.d)
+        loaded = cls.__new__(cls)
+        loaded._hold(index)
+        return loaded
 
 
 def _excluded(items: Rows, seen: Ragged, n_items: int) -> NDArray[np.bool_]:

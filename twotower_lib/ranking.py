@@ -137,10 +137,9 @@ class Queries:
 
     def __post_init__(self) -> None:
         if len(self.user) != len(self.history) or (self.time is not None and len(self.time) != len(self.user)):
-            raise ShapeError(
-                f"{len(self.user)} users, {len(self.history)} histories, times {'-' if self.time is None else len(self.time)}",
-                "one of each for every query",
-            )
+            times = "no" if self.time is None else len(self.time)
+            came = f"{len(self.user)} users, {len(self.history)} histories, {times} times"
+            raise ShapeError(came, "one of each for every query")
 
     def __len__(self) -> int:
         return len(self.user)
@@ -256,8 +255,9 @@ def rank_vectors(
 
     Products are made in float32, a tile at a time (`TILE`), so that the memory used depends neither on the number of
     queries nor on the size of the catalogue. Every item whose float32 score lies so close to the k best that rounding
-    may have hidden it (`rounding`) is scored again in float64. So the answer is that of float64, whatever the shape of
-    the blocks: a batch gives what its queries give one by one.
+    may have hidden it (`rounding`) is scored again in float64. So the order is that of float64, also where the scores
+    of the answer, which are float32, are equal; and it is the same whatever the shape of the blocks: a batch gives what
+    its queries give one by one.
 
     Args:
         queries: one float32 vector a query.
@@ -309,7 +309,7 @@ def top_k(
     missing = _padded(scores.shape[1]) - scores.shape[1]
     if missing:
         scores = torch.nn.functional.pad(scores, (0, missing), value=-torch.inf)
-    shortlist = _Shortlist(*scores.shape, k)
+    shortlist = _Shortlist(len(scores), scores.shape[1], k)
     shortlist.add(scores, 0)
     answer = no_answer(len(scores), k)
     _write(answer, 0, shortlist.best())
@@ -448,7 +448,8 @@ class _Shortlist:
 
     def best(self) -> _Cells:
         """The k best cells of each row with their exact scores, in the order (row up, score down, item up)."""
-        self._settle()
+        if self.aside:
+            self._settle()
         return self.found
 
     def _settle(self) -> None:

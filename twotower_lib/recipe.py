@@ -14,6 +14,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -231,19 +232,21 @@ def resume(out: Path, report: Callable[[Progress], None] = lambda progress: None
 
 
 def _run(recipe: Recipe, prepared: Prepared, out: Path, report: Callable[[Progress], None]) -> Run:
-    def make_phase(split: Split, epochs: int) -> Phase:
-        return Phase(
-            split,
-            _features(recipe, prepared, split),
-            history=recipe.history,
-            towers=recipe.model,
-            loss=recipe.loss,
-            train=recipe.train,
-            epochs=epochs,
-            seed=recipe.seed,
-        )
+    return Run(out, partial(begin, recipe, prepared), prepared.split, recipe.train, report)
 
-    return Run(out, make_phase, prepared.split, recipe.train, report)
+
+def begin(recipe: Recipe, prepared: Prepared, split: Split, epochs: int) -> Phase:
+    """Features, towers, optimiser and batches for the train part of a split, before the first step."""
+    return Phase(
+        split,
+        _features(recipe, prepared, split),
+        history=recipe.history,
+        towers=recipe.model,
+        loss=recipe.loss,
+        train=recipe.train,
+        epochs=epochs,
+        seed=recipe.seed,
+    )
 
 
 def _features(recipe: Recipe, prepared: Prepared, split: Split) -> Features:

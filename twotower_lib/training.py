@@ -68,7 +68,7 @@ class LossSettings:
 class TrainSettings:
     """The loop and its optimiser."""
 
-    epochs: int = 12
+    epochs: int = 6
     """At most so many in `choose`; the cosine of the learning rate ends there."""
     batch_size: int = 1024
     learning_rate: float = 0.01

@@ -15,7 +15,7 @@ from twotower_lib.errors import ShapeError
 from twotower_lib.index import ExactIndex, FaissIndex
 from twotower_lib.ranking import NOTHING, TILE, Index, Ragged
 
-INDEXES = {"exact": ExactIndex, "faiss-flat": FaissIndex.flat}
+INDEXES = {"exact": ExactIndex, "faiss-flat": FaissIndex}
 EXACT = ["exact", "faiss-flat"]
 
 
@@ -187,7 +187,9 @@ def test_no_queries_no_answers(index_of):
 
 
 def test_a_vector_of_another_dimension(index_of):
-    with pytest.raises(ShapeError, match=r"query vectors float32 of shape \(1, 4\)\nneeded: a float32 matrix \(rows, 3\)"):
+    with pytest.raises(
+        ShapeError, match=r"query vectors float32 of shape \(1, 4\)\nneeded: a float32 matrix \(rows, 3\)"
+    ):
         index_of(normal(5, 3)).search(normal(1, 4), 2)
 
 
