@@ -27,7 +27,7 @@ K = 20
 BASELINE_GRIDS: dict[str, list[BaselineSettings]] = {
     "item-knn": [
         BaselineSettings(item_knn=ItemKNNSettings(neighbours=neighbours, shrink=shrink))
-        for neighbours, shrink in product((20, 50, 100, 200), (0.0, 10.0, 50.0))
+        for neighbours, shrink in product((50, 100, 200, 400), (0.0, 10.0, 50.0))
     ],
     "ease": [
         BaselineSettings(ease=EASESettings(regularisation=float(regularisation)))
@@ -35,7 +35,7 @@ BASELINE_GRIDS: dict[str, list[BaselineSettings]] = {
     ],
     "ials": [
         BaselineSettings(ials=IALSSettings(alpha0=alpha0, regularisation=regularisation))
-        for alpha0, regularisation in product((0.1, 0.2, 0.4), (0.005, 0.01, 0.02, 0.04))
+        for alpha0, regularisation in product((0.2, 0.4, 0.8), (0.0025, 0.005, 0.01, 0.02))
     ],
 }
 
@@ -66,7 +66,7 @@ class TowerSide:
 TOWER_SIDES = {
     "id towers": TowerSide(model=TowerSettings(user=("id",), user_head=HeadSettings()), epochs=12),
     "history tower": TowerSide(),
-    "without log q": TowerSide(loss=LossSettings(log_q=0.0), temperatures=(0.05, 0.1, 0.2, 0.4)),
+    "without log q": TowerSide(loss=LossSettings(log_q=0.0), temperatures=(0.15, 0.3, 0.6, 1.2)),
     "without the same-item mask": TowerSide(loss=LossSettings(same_item=False)),
     "without the known-positives mask": TowerSide(loss=LossSettings(known_positives=False)),
     "without the item bias": TowerSide(model=TowerSettings(item_bias=False)),
@@ -100,11 +100,12 @@ def trained(recipe: Recipe, prepared: Prepared, split: Split, epochs: int, asked
     return phase, curve
 
 
-def plain(settings: BaselineSettings | Recipe) -> dict[str, Any]:
-    """The settings that a grid changes, as JSON values."""
+def plain(side: str, settings: BaselineSettings | Recipe) -> dict[str, Any]:
+    """What the grid of a side changes, as JSON values."""
     if isinstance(settings, BaselineSettings):
-        return asdict(settings)
-    return {"model": asdict(settings.model), "loss": asdict(settings.loss), "train": asdict(settings.train)}
+        return dict(asdict(settings)[side.replace("-", "_")])
+    model, train = settings.model, settings.train
+    return {"temperature": model.temperature, "dropout": model.dropout, "learning_rate": train.learning_rate}
 
 
 def tuned(data: str) -> dict[str, Any]:

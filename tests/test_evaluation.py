@@ -188,7 +188,7 @@ def test_validation_is_asked_knowing_train_and_test_knowing_both():
 
 
 def test_hits_belong_to_their_own_query_and_never_to_an_empty_place():
-    hits = hit_matrix(np.array([[4, 5, NOTHING], [5, NOTHING, NOTHING]]), Ragged.of([[5, 9], [4]]))
+    hits = hit_matrix(np.array([[4, 5, NOTHING], [5, 0, NOTHING]]), Ragged.of([[5, 9], [4]]))
     assert hits.tolist() == [[False, True, False], [False, False, False]]
 
 
@@ -402,10 +402,20 @@ def test_the_queries_of_one_user_stay_together():
 
 
 def test_an_interval_by_hand():
-    """Two users, one with the value 0, one with 1 and 1: a draw gives 0 (1/4), 2/3 (1/2) or 1 (1/4)."""
-    found = intervals(pd.DataFrame({"user": [7, 9, 9], "x": [0.0, 1, 1]}))["x"]
-    assert (found.mean, found.low, found.high) == (pytest.approx(2 / 3), 0, 1)
+    """Two users, one with the value 0, one with nine times 1: a draw gives 0 (1/4), 9/10 (1/2) or 1 (1/4)."""
+    found = intervals(pd.DataFrame({"user": [7] + [9] * 9, "x": [0.0] + [1.0] * 9}))["x"]
+    assert (found.mean, found.low, found.high) == (pytest.approx(9 / 10), 0, 1)
     assert found.as_dict() == {"mean": found.mean, "low": 0, "high": 1}
+
+
+def test_the_interval_of_many_users_is_that_of_the_normal_distribution():
+    """1.96 standard errors to either side; with 1,000 draws the width is known to about 3 %."""
+    values = np.random.default_rng(2).random(500)
+    found = intervals(pd.DataFrame({"user": np.arange(500), "x": values}))["x"]
+    error = values.std() / math.sqrt(500)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.08)
+    assert found.mean == pytest.approx(values.mean())
+    assert (found.high + found.low) / 2 == pytest.approx(found.mean, abs=0.2 * error)
 
 
 def test_equal_tables_have_equal_intervals():

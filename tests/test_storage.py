@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -445,21 +446,23 @@ def test_killed_twice_the_old_folder_is_still_there(tmp_path, writer):
 
 @pytest.mark.parametrize("replaced", [False, True])
 def test_killed_at_50_random_moments(tmp_path, writer, replaced):
-    """Every write finds what the kill before it left."""
-    path, moments, killed = tmp_path / "a", random.Random(0), 0
-    expected = {""}
-    for number in range(50):
+    """Each write finds what the kills before it left; a new folder or a replacement."""
+    path, moments, kills, before = tmp_path / "a", random.Random(0), 0, ""
+    start = time.perf_counter()
+    writer.killed("folder", tmp_path / "timed", "")
+    longest = time.perf_counter() - start
+    for number in range(1000):
         if not replaced:
             shutil.rmtree(path, ignore_errors=True)
-            shutil.rmtree(tmp_path / ".a.old", ignore_errors=True)
-            expected = {""}
-        killed += writer.killed("folder", path, str(number), delay=moments.uniform(0.0001, 0.02))
-        found = there(path)
-        assert found in expected | {str(number)}
-        expected = {found}
-    assert killed >= 10
+            before = ""
+        kills += writer.killed("folder", path, str(number), delay=moments.uniform(1e-6, longest))
+        assert there(path) in {before, str(number)}
+        before = there(path)
+        if kills == 50:
+            break
+    assert kills == 50
     write(path, "last", force=True)
-    assert (whole(path), names_in(tmp_path)) == ("last", {"a"})
+    assert (whole(path), names_in(tmp_path)) == ("last", {"a", "timed"})
 
 
 # One text file -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,257 @@
+"""Each committed mutant turns its test red.
+
+A mutant is one replacement in one file (see `tests/mutants/__init__.py`). It is made in a copy of the repository, and
+its test runs there in a process of its own, two at a time. Red counts only where the test itself failed for what the
+code did: not where it could not be collected or imported, nor where the change is no Python or misspells a name.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import tests.mutants
+
+pytest_plugins = ["tests.mutants.plugin"]
+
+Mutant = dict[str, str]
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("twotower_lib", "tests", "datasets", "pyproject.toml")
+MIRROR = os.environ.get("TWOTOWER_MIRROR") or str(ROOT.parent / "shared" / "data")
+AT_ONCE = 2
+SECONDS = 300
+SLIPS = ("SyntaxError", "IndentationError", "NameError", "UnboundLocalError", "ImportError", "ModuleNotFoundError")
+"""Errors of whoever wrote the mutant; a test that fails with one of them has noticed nothing."""
+
+MODULES = {
+    one.name: importlib.import_module(f"tests.mutants.{one.name}")
+    for one in pkgutil.iter_modules(tests.mutants.__path__)
+    if one.name != "plugin"
+}
+MUTANTS: list[Mutant] = [mutant for module in MODULES.values() for mutant in module.MUTANTS]
+
+KINDS = {  # what the course promises that a test would notice -> what the name of such a mutant says
+    "sign of log q": r"sign of .*log q",
+    "log q divided by the temperature": r"log q .*(divided|scaled) by .*temperature|temperature .*after .*log q",
+    "temperature multiplied": r"temperature .*multipl|multipl.* temperature",
+    "mask that drops the positive": r"mask .*positive|drops the .*positive",
+    "mask of the same item missing": r"(mask .*same item|same item).*(missing|not masked|left out|off)",
+    "mask of the user's other positives missing": r"(known|other) positives.*(missing|not masked|left out|off)",
+    "discount off by one": r"discount .*off by one",
+    "recall's denominator capped silently": r"recall.* capped silently",
+    "seen items kept": r"seen items (are )?kept",
+    "target left in its own history": r"target .*own history",
+    "split leaking one row": r"split .*leak.* one row|leak.* one (row|event)",
+    "batches frozen across epochs": r"(batch|order|shuffl|permutation).*(frozen|same).* epoch",
+    "index metric L2": r"\bL2\b",
+}
+
+
+# The lists -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_lists_were_found():
+    assert len(MODULES) >= 2
+    assert all(module.MUTANTS for module in MODULES.values())
+    assert len({mutant["name"] for mutant in MUTANTS}) == len(MUTANTS) >= 20
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_there(kind):
+    assert any(re.search(KINDS[kind], mutant["name"], re.I) for mutant in MUTANTS), "\n".join(
+        m["name"] for m in MUTANTS
+    )
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant["name"])
+def test_a_mutant_is_one_change_in_one_place(mutant):
+    assert mutant.keys() == {"name", "file", "old", "new", "test"}
+    text = (ROOT / mutant["file"]).read_text(encoding="utf-8")
+    assert text.count(mutant["old"]) == 1
+    changed = ast.dump(ast.parse(text.replace(mutant["old"], mutant["new"])))  # and it is Python
+    assert changed != ast.dump(ast.parse(text))  # more than a comment or the space between two words
+    file, name = mutant["test"].partition("[")[0].rsplit("::", 1)
+    functions = [
+        one.name
+        for one in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+        if isinstance(one, ast.FunctionDef)
+    ]
+    assert name in functions
+
+
+# The runner ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one pytest process said: its exit code, (state, test, message) of each test that it named, and all of it."""
+
+    code: int
+    told: list[tuple[str, str, str]]
+    text: str
+
+    def of(self, test: str) -> list[tuple[str, str, str]]:
+        """What was told of a test, or of all its cases."""
+        return [one for one in self.told if one[1] == test or one[1].startswith(f"{test}[")]
+
+
+def copy(folder: Path) -> Path:
+    """A copy of what the tests need, without compiled files, which could be older than the change."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    return folder
+
+
+def mutated(folder: Path, mutant: Mutant) -> Path:
+    """A copy with the change in it."""
+    file = copy(folder) / mutant["file"]
+    text = file.read_text(encoding="utf-8")
+    assert text.count(mutant["old"]) == 1
+    file.write_text(text.replace(mutant["old"], mutant["new"]), encoding="utf-8")
+    return folder
+
+
+def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """This interpreter in a copy; what it imports comes from there, before the library that is installed."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    settings = {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=mine | settings | {"TWOTOWER_MIRROR": MIRROR},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+def run(folder: Path, *tests_to_run: str) -> Outcome:
+    """Run tests in a copy."""
+    done = python(folder, "-m", "pytest", "-q", "-rA", "--tb=short", "-p", "no:cacheprovider", *tests_to_run)
+    told = re.findall(
+        r"^(PASSED|FAILED|ERROR|XFAIL|XPASS) (tests/.*?\.py\S*?(?:\[.*?\])?)(?: - (.*))?$", done.stdout, re.M
+    )
+    return Outcome(done.returncode, told, done.stdout + done.stderr)
+
+
+def why_not_red(outcome: Outcome, test: str) -> str:
+    """Empty where the test failed for what the code did; otherwise the reason why that does not count."""
+    if outcome.code == 0:
+        return "survived: the test passes"
+    failed = [one for one in outcome.of(test) if one[0] == "FAILED"]
+    if outcome.code != 1 or not failed or any(state == "ERROR" for state, _, _ in outcome.told):
+        return f"invalid: the test did not run to its end (exit code {outcome.code})"
+    slips = [message for _, _, message in failed if message.startswith(SLIPS)]
+    return f"invalid: {slips[0]}" if slips else ""
+
+
+def red_test(outcome: Outcome) -> str:
+    """The test that went red, and how many more did."""
+    names = [name for state, name, _ in outcome.told if state == "FAILED"]
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+# Running them --------------------------------------------------------------------------------------------------------
+
+Runs = Callable[[str], Outcome]
+
+
+@pytest.fixture(scope="session")
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """The outcomes by the name of the mutant, `""` for the copy without a change; two processes work ahead."""
+    params = [
+        item.callspec.params for item in request.session.items if item.originalname == test_turns_its_test_red.__name__
+    ]
+    chosen = [one["mutant"] for one in params]
+    folder = tmp_path_factory.mktemp("mutants")
+
+    def work(number: int, mutant: Mutant) -> Outcome:
+        place = folder / str(number)
+        place.mkdir()
+        try:
+            return run(mutated(place, mutant), mutant["test"])
+        finally:
+            shutil.rmtree(place)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        unchanged = folder / "unchanged"
+        unchanged.mkdir()
+        futures: dict[str, Future[Outcome]] = {
+            "": pool.submit(run, copy(unchanged), *sorted({mutant["test"] for mutant in chosen}))
+        }
+        futures |= {mutant["name"]: pool.submit(work, number, mutant) for number, mutant in enumerate(chosen)}
+        yield lambda name: futures[name].result()
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.mutants
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant["name"])
+def test_turns_its_test_red(mutant: Mutant, runs: Runs, record_property: Callable[[str, object], None]):
+    before = runs("").of(mutant["test"])
+    assert before, f"without the change the test does not run\n{runs('').text}"
+    assert {state for state, _, _ in before} <= {"PASSED"}, f"red without the change: {before}"
+    outcome = runs(mutant["name"])
+    reason = why_not_red(outcome, mutant["test"])
+    record_property("mutant", mutant["name"])
+    record_property("red", f"NONE, {reason}" if reason else red_test(outcome))
+    assert not reason, f"{reason}\n{outcome.text}"
+
+
+# The runner itself ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.mutants
+def test_the_copy_is_what_is_imported(tmp_path):
+    done = python(
+        copy(tmp_path),
+        "-c",
+        "from twotower_lib import errors; import tests.mutants as m; print(errors.__file__, m.__file__)",
+    )
+    assert done.stdout.split() == [
+        str(tmp_path / "twotower_lib" / "errors.py"),
+        str(tmp_path / "tests/mutants/__init__.py"),
+    ]
+
+
+SAMPLE = {
+    "file": "twotower_lib/errors.py",
+    "old": 'return f"did you mean {close[0]}?"',
+    "test": "tests/test_errors.py::test_the_nearest_known_name_or_all_of_them",
+}
+
+
+@pytest.mark.mutants
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"new": 'return f"did you mean {close[0]}!"'}, ""),
+        ({"new": 'return f"did you mean {(close[0])}?"'}, "survived: the test passes"),
+        ({"new": "return closest[0]"}, "invalid: NameError: name 'closest' is not defined"),
+        ({"new": 'return f"did you mean'}, "invalid: the test did not run to its end (exit code 4)"),
+        ({"old": "import difflib", "new": "import diflib"}, "invalid: the test did not run to its end (exit code 4)"),
+        (
+            {"new": "return 0", "test": "tests/test_errors.py::test_nowhere"},
+            "invalid: the test did not run to its end (exit code 4)",
+        ),
+    ],
+)
+def test_what_counts_as_red(tmp_path, change, reason):
+    mutant = SAMPLE | change
+    assert why_not_red(run(mutated(tmp_path, mutant), mutant["test"]), mutant["test"]) == reason
