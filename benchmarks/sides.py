@@ -35,7 +35,7 @@ BASELINE_GRIDS: dict[str, list[BaselineSettings]] = {
     ],
     "ials": [
         BaselineSettings(ials=IALSSettings(alpha0=alpha0, regularisation=regularisation))
-        for alpha0, regularisation in product((0.2, 0.4, 0.8), (0.0025, 0.005, 0.01, 0.02))
+        for alpha0, regularisation in product((0.2, 0.6, 1.8), (0.0025, 0.005, 0.01, 0.02))
     ],
 }
 
@@ -66,7 +66,7 @@ class TowerSide:
 TOWER_SIDES = {
     "id towers": TowerSide(model=TowerSettings(user=("id",), user_head=HeadSettings()), epochs=12),
     "history tower": TowerSide(),
-    "without log q": TowerSide(loss=LossSettings(log_q=0.0), temperatures=(0.15, 0.3, 0.6, 1.2)),
+    "without log q": TowerSide(loss=LossSettings(log_q=0.0), temperatures=(0.2, 0.4, 0.8, 1.6)),
     "without the same-item mask": TowerSide(loss=LossSettings(same_item=False)),
     "without the known-positives mask": TowerSide(loss=LossSettings(known_positives=False)),
     "without the item bias": TowerSide(model=TowerSettings(item_bias=False)),
