@@ -250,7 +250,8 @@ def fit_ease(train: Interactions, settings: EASESettings) -> EASE:
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram), out=gram)
     weights = inverse.div_(-inverse.diagonal().clone())
     weights.fill_diagonal_(0.0)
-    return EASE(weights.float().numpy())
+    # SciPy copies a dense factor at every product unless its rows are contiguous.
+    return EASE(weights.float().contiguous().numpy())
 
 
 # --- ials -------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ def child(seed: int, name: str, *numbers: int) -> np.random.Generator:
     >>> bool(child(1, "split").random() == child(1, "batches").random())
     False
     """
-    return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(name.encode()), *numbers]))
+    # SeedSequence takes [1] and [1, 0] for the same, so the number of numbers comes before them.
+    return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(name.encode()), len(numbers), *numbers]))
 
 
 def torch_child(seed: int, name: str, *numbers: int, device: str = "cpu") -> torch.Generator:
