@@ -1,8 +1,8 @@
 """Small made-up data that any test may ask for, and one thread.
 
-Shapes are checked at run time: `--jaxtyping-packages` in pyproject.toml puts beartype on every function of the library.
-A wrong shape is then a `TypeCheckError` before the library's own check is reached; a test of that check's text takes the
-bare function, `inspect.unwrap(scores)`.
+Shapes are checked at run time: `--jaxtyping-packages` in pyproject.toml puts beartype on the library. A wrong shape is
+then a `TypeCheckError` before the library's own check is reached; a test of that check's text takes the bare function,
+`inspect.unwrap(scores)`.
 """
 
 import os

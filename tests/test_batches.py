@@ -51,7 +51,9 @@ def histories_of(batches, epoch):
     for batch in batches.epoch(epoch):
         codes = batch.user["history"]
         ends = [*codes.offsets.tolist()[1:], len(codes.values)]
-        for pair, start, end in zip(zip(users_of(batches, batch), batch.items.tolist(), strict=True), codes.offsets, ends, strict=True):
+        for pair, start, end in zip(
+            zip(users_of(batches, batch), batch.items.tolist(), strict=True), codes.offsets, ends, strict=True
+        ):
             found[place[pair]] = [row[int(code)] for code in codes.values[start:end]]
     return found
 
@@ -75,7 +77,7 @@ def assert_same(one, other):
             assert torch.equal(a[name], b[name]), name
 
 
-# --- An epoch ------------------------------------------------------------------------------------------------------------
+# --- An epoch ---------------------------------------------------------------------------------------------------------
 
 
 def test_an_epoch_meets_every_event_once(made, events):
@@ -149,15 +151,16 @@ def test_a_batch_of_one_has_no_negatives(made):
     assert str(caught.value) == "a batch of 1\nneeded: 2 events or more, since they are each other's negatives"
 
 
-# --- log q ---------------------------------------------------------------------------------------------------------------
+# --- log q ------------------------------------------------------------------------------------------------------------
 
 
-def test_log_q_by_hand(catalogue, people, made, events):
+def test_log_q_by_hand(made, events):
     # item 0 in three of four events, item 1 in one
     train = Interactions(np.array([0, 0, 1, 2]), np.array([0, 1, 0, 0]), events.n_users, events.n_items)
-    (batch,) = made(train, batch_size=4).epoch(0)
-    expected = [math.log(3 / 4) if item == 0 else math.log(1 / 4) for item in batch.items.tolist()]
-    assert batch.log_q.tolist() == pytest.approx(expected)
+    for epoch in range(8):
+        (batch,) = made(train, batch_size=4).epoch(epoch)
+        expected = [math.log(3 / 4) if item == 0 else math.log(1 / 4) for item in batch.items.tolist()]
+        assert batch.log_q.tolist() == pytest.approx(expected)
 
 
 def test_q_is_the_share_of_columns_that_an_item_has_in_an_epoch(made, events):
@@ -186,7 +189,7 @@ def test_log_q_counts_the_train_part_only(made, events):
     assert counts != Counter(events.item.tolist())
 
 
-# --- Histories -----------------------------------------------------------------------------------------------------------
+# --- Histories --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["set", "before"])
@@ -235,9 +238,19 @@ def test_a_set_history_prefers_no_item(made, events):
 
 def test_a_set_history_differs_within_an_epoch(made, events):
     """Events of one user do not all read the same run of items."""
+    own = np.flatnonzero(events.user == 0)
     found = histories_of(made(length=2, batch_size=len(events)), 0)
-    runs = {tuple(found[place]) for place in np.flatnonzero(events.user == 0)}
-    assert len(runs) > 2
+    assert len(own) >= 8
+    assert len({tuple(found[place]) for place in own}) > len(own) / 2
+
+
+def test_any_items_can_meet_in_a_set_history(made, events):
+    """Shelves are shuffled anew each epoch; in the order of time only neighbours would ever meet."""
+    train = events.take(events.user == 0)
+    batches = made(train, length=2, batch_size=len(train))
+    met = {frozenset(items) for epoch in range(150) for items in histories_of(batches, epoch).values()}
+    everyone = set(train.item.tolist())
+    assert met >= {frozenset({one, other}) for one in everyone for other in everyone if one != other}
 
 
 @pytest.mark.parametrize("length", [1, 3, 50])
@@ -286,7 +299,7 @@ def test_dropout_differs_between_batches_and_epochs(made, events):
     assert {p: set(items) for p, items in one.items()} != {p: set(items) for p, items in other.items()}
 
 
-# --- Known positives -----------------------------------------------------------------------------------------------------
+# --- Known positives --------------------------------------------------------------------------------------------------
 
 
 def test_known_positives_are_exactly_the_train_items_of_each_rows_user(made, events):
@@ -305,7 +318,7 @@ def test_known_positives_can_be_left_out(made):
         assert len(batch.known_row) == len(batch.known_item) == 0
 
 
-# --- What the towers read ------------------------------------------------------------------------------------------------
+# --- What the towers read ---------------------------------------------------------------------------------------------
 
 
 def test_a_batch_carries_the_features_that_are_asked_for(events, catalogue, people):

@@ -40,7 +40,7 @@ def ask(*users, histories=None):
     return Queries(np.array(users), Ragged.of(histories or [[]] * len(users)))
 
 
-# --- By hand -------------------------------------------------------------------------------------------------------------
+# --- By hand ----------------------------------------------------------------------------------------------------------
 
 
 def test_codes_count_the_rows_of_train_from_one():
@@ -89,7 +89,7 @@ def test_a_person_without_a_row_has_every_feature(names):
         assert (made[name].values.tolist() if name == "id" else lists(made[name])) == expected[name]
 
 
-# --- Histories -----------------------------------------------------------------------------------------------------------
+# --- Histories --------------------------------------------------------------------------------------------------------
 
 
 def test_unknown_items_leave_a_history():
@@ -110,7 +110,7 @@ def test_histories_without_anything():
     assert lists(fitted("before", 2).of_users(ask(0, -1), ("history",))["history"]) == [[], []]
 
 
-# --- The small data ------------------------------------------------------------------------------------------------------
+# --- The small data ---------------------------------------------------------------------------------------------------
 
 
 def test_only_train_is_fitted(events, catalogue, people):
@@ -150,7 +150,7 @@ def test_many_questions_equal_each_question_alone(events, catalogue, people):
             assert lists(one[name]) == [lists(whole[name])[i]]
 
 
-# --- Settings ------------------------------------------------------------------------------------------------------------
+# --- Settings ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def close(actual, expected, tolerance=1e-12):
     )
 
 
-# --- Two rows, by hand ---------------------------------------------------------------------------------------------------
+# --- Two rows, by hand ------------------------------------------------------------------------------------------------
 #
 # scores s:                 row 0: .8  .2      row 1: .4  .6
 # logits s / T, T = .5:     row 0: 1.6 .4      row 1: .8  1.2
@@ -97,7 +97,7 @@ def test_equal_scores_cost_the_log_of_the_candidates():
     close(softmax_loss(torch.zeros(3, 7, dtype=torch.float64)), math.log(7))
 
 
-# --- A naive double loop, every combination ------------------------------------------------------------------------------
+# --- A naive double loop, every combination ---------------------------------------------------------------------------
 
 ITEMS = torch.tensor([5, 2, 5, 0, 2, 5, 7, 2, 0])  # six rows, three candidates more; 5, 2 and 0 stand repeatedly
 KNOWN = [{5, 2, 11}, {2}, set(), {0, 5, 7}, {2, 7}, {5, 0}]  # 11 is not in the batch; row 2 has none, not even its own
@@ -164,7 +164,7 @@ def test_every_option_moves_the_loss():
     assert len(found) == len(OPTIONS) == 64
 
 
-# --- Peers ---------------------------------------------------------------------------------------------------------------
+# --- Peers ------------------------------------------------------------------------------------------------------------
 
 
 def test_equal_to_scipy_with_weights_one_over_q():
@@ -187,7 +187,7 @@ def test_equal_to_torch_cross_entropy_over_the_columns_that_are_left():
     close(in_batch_softmax(user, item, temperature=0.2, log_q=log_q, drop=drop), torch.stack(each).mean())
 
 
-# --- What must not matter ------------------------------------------------------------------------------------------------
+# --- What must not matter ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strength", [1.0, 1.3])
@@ -240,7 +240,7 @@ def test_a_rare_negative_weighs_more_than_a_popular_one():
     assert (pull[2] / pull[1]).item() == pytest.approx(100)
 
 
-# --- Gradients -----------------------------------------------------------------------------------------------------------
+# --- Gradients --------------------------------------------------------------------------------------------------------
 
 
 def test_gradient_equals_finite_differences_of_the_naive_loop():
@@ -272,7 +272,7 @@ def test_gradcheck(same_item, known):
     assert torch.autograd.gradcheck(loss, [point.clone().requires_grad_() for point in points])
 
 
-# --- What it estimates ---------------------------------------------------------------------------------------------------
+# --- What it estimates ------------------------------------------------------------------------------------------------
 
 
 def average_gradients(strengths, temperature, batch=256, draws=100):
@@ -310,7 +310,7 @@ def test_log_q_makes_the_batch_an_estimate_of_the_full_softmax(temperature):
     assert error[1.0] < error[2.0] / 2, error
 
 
-# --- Extremes ------------------------------------------------------------------------------------------------------------
+# --- Extremes ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -340,7 +340,7 @@ def test_a_row_whose_negatives_are_all_masked_costs_nothing():
     assert gradient.eq(0).all()
 
 
-# --- Masks, by hand ------------------------------------------------------------------------------------------------------
+# --- Masks, by hand ---------------------------------------------------------------------------------------------------
 
 
 def test_same_item_by_hand():
@@ -387,7 +387,12 @@ def test_masks_equal_their_definition_and_never_drop_the_positive(n_rows):
         assert not (same | known).diagonal().any()
 
 
-# --- What is refused -----------------------------------------------------------------------------------------------------
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+
+NOT_ENOUGH = (
+    "needed: the same dimension on both sides, and at least one candidate a row: row i's positive is candidate i"
+)
 
 
 @pytest.mark.parametrize(
@@ -395,13 +400,11 @@ def test_masks_equal_their_definition_and_never_drop_the_positive(n_rows):
     [
         (
             lambda: scores(torch.zeros(3, 2), torch.zeros(2, 2)),
-            "user embeddings (3, 2), item embeddings (2, 2)\n"
-            "needed: the same dimension on both sides, and at least one candidate a row: row i's positive is candidate i",
+            "user embeddings (3, 2), item embeddings (2, 2)\n" + NOT_ENOUGH,
         ),
         (
             lambda: unwrap(scores)(torch.zeros(2, 3), torch.zeros(2, 2)),
-            "user embeddings (2, 3), item embeddings (2, 2)\n"
-            "needed: the same dimension on both sides, and at least one candidate a row: row i's positive is candidate i",
+            "user embeddings (2, 3), item embeddings (2, 2)\n" + NOT_ENOUGH,
         ),
         (lambda: scale(torch.zeros(1, 1), 0.0), "temperature = 0.0\nneeded: a temperature above 0"),
         (lambda: scale(torch.zeros(1, 1), -0.5), "temperature = -0.5\nneeded: a temperature above 0"),

@@ -20,13 +20,14 @@ def test_a_generator_is_a_function_of_its_seed_name_and_numbers():
 
 
 def test_different_seeds_names_and_numbers_give_different_draws():
-    keys = [(0, "a"), (1, "a"), (0, "b"), (1, "b"), (0, "a", 1), (0, "a", 2), (0, "a", 1, 2), (0, "a", 2, 1), (2**40, "a")]
+    keys = [(0, "a"), (1, "a"), (0, "b"), (1, "b"), (2**40, "a")]
+    keys += [(0, "a", 1), (0, "a", 2), (0, "a", 1, 2), (0, "a", 2, 1)]
     assert len({tuple(draws(child(*key))) for key in keys}) == len(keys)
     assert len({torch_child(*key).initial_seed() for key in keys}) == len(keys)
 
 
-@pytest.mark.xfail(reason="NumPy fills a short entropy up with zeros, so (0, a) and (0, a, 0) are one", strict=True)
 def test_a_number_of_zero_is_a_number():
+    """NumPy fills a short entropy up with zeros: SeedSequence([1]) is SeedSequence([1, 0])."""
     assert draws(child(0, "a")) != draws(child(0, "a", 0))
 
 
@@ -43,7 +44,9 @@ def test_one_child_does_not_disturb_another():
     assert draws(other) == alone
 
 
-@pytest.mark.parametrize("make", [lambda: draws(child(0, "a")), lambda: torch.rand(9, generator=torch_child(0, "a")).tolist()])
+@pytest.mark.parametrize(
+    "make", [lambda: draws(child(0, "a")), lambda: torch.rand(9, generator=torch_child(0, "a")).tolist()]
+)
 def test_the_global_generators_are_neither_read_nor_moved(make):
     seeded(1)
     one, moved = make(), [random.random(), np.random.rand(), torch.rand(()).item()]

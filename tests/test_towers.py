@@ -57,7 +57,7 @@ def vectors_of(towers, features, queries):
     return embed_queries(towers, features, queries), embed_catalogue(towers, features)
 
 
-# --- Vectors -------------------------------------------------------------------------------------------------------------
+# --- Vectors ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("user", [("id",), ("history",), ("id", "history"), ALL])
@@ -79,7 +79,9 @@ def test_normalisation_can_be_switched_off(make, features, queries):
     lengths = np.linalg.norm(embed_queries(without, features, queries), axis=1)
     assert lengths.std() > 0.01
     np.testing.assert_allclose(
-        embed_queries(without, features, queries) / lengths[:, None], embed_queries(with_it, features, queries), atol=1e-6
+        embed_queries(without, features, queries) / lengths[:, None],
+        embed_queries(with_it, features, queries),
+        atol=1e-6,
     )
 
 
@@ -120,7 +122,7 @@ def test_biases_start_at_zero(features):
     assert (TwoTower(features, TowerSettings(dim=8)).bias.weight == 0).all()
 
 
-# --- The user's vector ---------------------------------------------------------------------------------------------------
+# --- The user's vector ------------------------------------------------------------------------------------------------
 
 
 def test_a_user_starts_as_the_normalised_mean_of_their_history(make, features):
@@ -168,7 +170,7 @@ def test_features_are_summed(make, features):
     assert all(np.abs(part).max() > 0.01 for part in parts)
 
 
-# --- Tables --------------------------------------------------------------------------------------------------------------
+# --- Tables -----------------------------------------------------------------------------------------------------------
 
 
 def test_pooled_by_hand():
@@ -227,7 +229,7 @@ def test_equal_seeds_give_equal_weights(features):
     assert not torch.equal(one["item.tables.id.weight"], other["item.tables.id.weight"])
 
 
-# --- Temperature ---------------------------------------------------------------------------------------------------------
+# --- Temperature ------------------------------------------------------------------------------------------------------
 
 
 def test_the_temperature_starts_as_set(make):
@@ -253,7 +255,7 @@ def test_a_learned_temperature_moves_both_ways(make):
         assert compare(towers.temperature.item(), 0.15)
 
 
-@pytest.mark.xfail(reason="clamp has no gradient above its bound: a scale that once overshoots stays there", strict=True)
+@pytest.mark.xfail(reason="clamp has no gradient above its bound: a scale that overshoots stays", strict=True)
 def test_a_temperature_beyond_its_bound_can_come_back(make):
     towers = make(learn_temperature=True)
     with torch.no_grad():
@@ -266,7 +268,7 @@ def test_a_temperature_beyond_its_bound_can_come_back(make):
     assert towers.temperature.item() > 0.01
 
 
-# --- Heads ---------------------------------------------------------------------------------------------------------------
+# --- Heads ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -296,7 +298,7 @@ def test_a_head_of_depth_one_starts_as_the_identity():
     assert torch.equal(Head(8, HeadSettings(depth=0))(vectors), vectors)
 
 
-# --- Embedding many ------------------------------------------------------------------------------------------------------
+# --- Embedding many ---------------------------------------------------------------------------------------------------
 
 
 def test_dropout_is_off_while_embedding_and_the_mode_comes_back(make, features, queries):
@@ -342,14 +344,20 @@ def test_embedding_keeps_no_gradients(make, features, queries):
     assert towers.user.tables["history"].weight.grad is not None
 
 
-# --- Settings ------------------------------------------------------------------------------------------------------------
+# --- Settings ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"user": ("histroy",)}, "model.user has a feature histroy\nneeded: id, history, categories\nto do: did you mean history?"),
-        ({"item": ("history",)}, "model.item has a feature history\nneeded: id, categories\nto do: known: categories, id"),
+        (
+            {"user": ("histroy",)},
+            "model.user has a feature histroy\nneeded: id, history, categories\nto do: did you mean history?",
+        ),
+        (
+            {"item": ("history",)},
+            "model.item has a feature history\nneeded: id, categories\nto do: known: categories, id",
+        ),
         ({"user": ()}, "model.user = []\nneeded: one feature or more, each once"),
         ({"item": ("id", "id")}, "model.item = ['id', 'id']\nneeded: one feature or more, each once"),
         ({"dim": 0}, "model.dim = 0\nneeded: 1 or more"),

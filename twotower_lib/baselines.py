@@ -27,8 +27,9 @@ from torch import Tensor
 
 from twotower_lib.data import Interactions, Rows
 from twotower_lib.errors import SettingError, ShapeError, nearest
-from twotower_lib.ranking import Queries, Ragged, Recommendations, Recommender, blocks, rank_scores
+from twotower_lib.ranking import Queries, Ragged, Recommendations, Recommender, blocks
 from twotower_lib.seeding import child, torch_child
+from twotower_lib.topk import rank_scores
 
 EASE_FLOAT64_ITEMS = 5_000
 """Catalogues up to this size are inverted in float64 (200 MB); a larger one in float32."""

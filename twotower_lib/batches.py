@@ -152,9 +152,9 @@ class Batches:
 
 
 def _places(train: Interactions, seen: Ragged) -> Rows:
-    """For each event where its user's list holds the first event of the same second: all that came before it ends there.
+    """For each event where its user's list holds the first event of the same second; what came before ends there.
 
-    Without times the place of the event itself.
+    Without times it is the place of the event itself.
     """
     place = np.empty(len(train), dtype=np.int64)
     place[np.argsort(train.user, kind="stable")] = np.arange(len(train))

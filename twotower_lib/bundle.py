@@ -1,4 +1,4 @@
-"""The exported artifact: towers, vocabularies, catalogue, item vectors and index as one folder, and back to a Retriever.
+"""The exported artifact: towers, vocabularies, catalogue, vectors and index as one folder, and back to a Retriever.
 
 Towers and index can't drift apart: they lie in one folder under one manifest (`storage.py`), which also states the
 metric of the index. What a loaded bundle answers is what the towers that were evaluated answer.
@@ -114,7 +114,7 @@ def save(
         save_file(_arrays(features, seen), work / "arrays.safetensors")
         save_file({"items": vectors}, work / "vectors.safetensors")
         index.save(work / "index.faiss")
-        names = {"users": users.names, "items": catalogue.items.names, "titles": catalogue.titles}
+        names: dict[str, Any] = {"users": users.names, "items": catalogue.items.names, "titles": catalogue.titles}
         names |= {"years": catalogue.years, "categories": catalogue.categories}
         (work / "catalogue.json").write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
 
@@ -159,7 +159,7 @@ def _scalars(features: Features) -> dict[str, int | str]:
 
 def _arrays(features: Features, seen: Ragged) -> dict[str, np.ndarray]:
     """Every array of the features and the known items by name; a ragged list becomes two of them."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, value in {**vars(features), "seen": seen}.items():
         if isinstance(value, Ragged):
             arrays |= {f"{name}.values": value.values, f"{name}.offsets": value.offsets}
@@ -172,4 +172,5 @@ def _features(arrays: Mapping[str, np.ndarray], scalars: Mapping[str, Any]) -> F
     lists = {name.removesuffix(".values") for name in arrays if name.endswith(".values")} - {"seen"}
     ragged = {name: Ragged(arrays[f"{name}.values"], arrays[f"{name}.offsets"]) for name in lists}
     plain = {name: value for name, value in arrays.items() if "." not in name}
-    return Features(**plain, **ragged, **scalars)
+    fields: dict[str, Any] = {**plain, **ragged, **scalars}
+    return Features(**fields)

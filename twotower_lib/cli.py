@@ -30,6 +30,7 @@ class Commands(click.Group):
     """Prints our own errors without a traceback and leaves with code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except TwoTowerError as error:
@@ -61,14 +62,19 @@ def sources(as_json: bool) -> None:
         click.echo(json.dumps({"sources": rows}))
         return
     for row in rows:
-        click.echo(f"{row['name']:<16} {row['what']}\n{'':<16} licence: {row['licence']}\n{'':<16} here: {row['here'] or '-'}")
+        click.echo(
+            f"{row['name']:<16} {row['what']}\n{'':<16} licence: {row['licence']}\n{'':<16} here: {row['here'] or '-'}"
+        )
 
 
 @main.command()
 @click.argument("settings", nargs=-1)
 @click.option("--force", is_flag=True, help="Replace a run that is there already.")
 def train(settings: Sequence[str], force: bool) -> None:
-    """Train a run: twotower train data=ml-100k model=history train=laptop out=runs/a train.epochs=20"""
+    """Train a run.
+
+    twotower train data=ml-100k model=history train=laptop out=runs/a train.epochs=20
+    """
     out, overrides = _taken("out", settings)
     if out is None:
         raise SettingError("twotower train without a folder", "out=FOLDER, such as out=runs/a")
@@ -163,7 +169,9 @@ def _taken(name: str, settings: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def _say(progress: Progress) -> None:
-    metrics = "  ".join(f"{name} {value:.4f}" for name, value in progress.metrics.items() if "recall@" in name or "ndcg" in name)
+    metrics = "  ".join(
+        f"{name} {value:.4f}" for name, value in progress.metrics.items() if "recall@" in name or "ndcg" in name
+    )
     click.echo(
         f"{progress.phase:<6} epoch {progress.epoch:>3}  loss {progress.loss:.4f} (chance {progress.chance_loss:.4f})  "
         f"{progress.pairs_a_second:>9,.0f} pairs/s  {metrics}"

@@ -158,9 +158,7 @@ class Measured:
         return {**{str(name): float(value) for name, value in columns.mean().items()}, **self.coverage}
 
 
-def measure(
-    recommender: Recommender, asked: Questions, ks: Sequence[int] = KS, approximate: bool = False
-) -> Measured:
+def measure(recommender: Recommender, asked: Questions, ks: Sequence[int] = KS, approximate: bool = False) -> Measured:
     """Ask everything once, for the largest k, and judge.
 
     Args:
@@ -177,7 +175,9 @@ def measure(
         raise SettingError(f"ks = {list(ks)}", "list lengths of 1 or more")
     if not recommender.is_exact and not approximate:
         raise ExactnessError(
-            "an index that may miss items", "exact search, so that the model is judged", "approximate=True to judge both"
+            "an index that may miss items",
+            "exact search, so that the model is judged",
+            "approximate=True to judge both",
         )
     shown = recommender.recommend(asked.queries, max(ks), asked.exclude).items
     hits = hit_matrix(shown, asked.held_out)
@@ -298,7 +298,9 @@ class Report:
     def __post_init__(self) -> None:
         missing = {"chance", "popularity"} - self.references.keys()
         if missing:
-            raise SettingError(f"a report without {' and '.join(sorted(missing))}", "the references chance and popularity")
+            raise SettingError(
+                f"a report without {' and '.join(sorted(missing))}", "the references chance and popularity"
+            )
 
     @property
     def metrics(self) -> dict[str, Interval]:
@@ -372,5 +374,3 @@ def evaluate(
 ) -> Report:
     """Measure a recommender and set it beside its references; see `measure` for the arguments and errors."""
     return Report(measure(recommender, asked, ks, approximate), references, asked)
-
-

@@ -18,13 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from twotower_lib.errors import ArtifactError, ShapeError
-from twotower_lib.ranking import (
-    NOTHING,
-    Ragged,
-    Recommendations,
-    Rows,
+from twotower_lib.ranking import NOTHING, Ragged, Recommendations, Rows, blocks
+from twotower_lib.topk import (
     best_cells,
-    blocks,
     check_request,
     inner_products,
     longest_norm,

@@ -46,9 +46,7 @@ def scores(user: Float[Tensor, "batch dim"], item: Float[Tensor, "cand dim"]) ->
     return user @ item.T
 
 
-def scale(
-    scores: Float[Tensor, "batch cand"], temperature: float | Float[Tensor, ""]
-) -> Float[Tensor, "batch cand"]:
+def scale(scores: Float[Tensor, "batch cand"], temperature: float | Float[Tensor, ""]) -> Float[Tensor, "batch cand"]:
     """Divide scores by the temperature T: the logits.
 
     Raises:
@@ -134,9 +132,7 @@ def known_positives_mask(
     return table.index_select(1, column)
 
 
-def apply_mask(
-    logits: Float[Tensor, "batch cand"], drop: Bool[Tensor, "batch cand"]
-) -> Float[Tensor, "batch cand"]:
+def apply_mask(logits: Float[Tensor, "batch cand"], drop: Bool[Tensor, "batch cand"]) -> Float[Tensor, "batch cand"]:
     """Minus infinity where `drop` is True, so that these columns leave the row's sum.
 
     Raises:

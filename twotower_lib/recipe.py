@@ -76,9 +76,12 @@ def compose(overrides: Sequence[str] = ()) -> Recipe:
     quoted = [_quoted(one) for one in overrides]
     ConfigStore.instance().store("schema", _schema())
     GlobalHydra.instance().clear()
-    with as_file(files("twotower_lib") / "configs") as folder, _clear_errors((HydraException,)):
-        with initialize_config_dir(str(folder), version_base="1.3"):
-            return _recipe(hydra_compose("config", quoted))
+    with (
+        as_file(files("twotower_lib") / "configs") as folder,
+        _clear_errors((HydraException,)),
+        initialize_config_dir(str(folder), version_base="1.3"),
+    ):
+        return _recipe(hydra_compose("config", quoted))
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
@@ -114,11 +117,11 @@ def _recipe(composed: DictConfig) -> Recipe:
 
 
 @contextmanager
-def _clear_errors(kinds: tuple[type[Exception], ...]) -> Iterator[None]:
+def _clear_errors(kinds: tuple[type[BaseException], ...]) -> Iterator[None]:
     """Turn the errors of the configuration libraries into ours, and let ours through unwrapped."""
     try:
         yield
-    except (OmegaConfBaseException, *kinds) as error:
+    except (OmegaConfBaseException, *kinds) as error:  # type: ignore[misc]
         for cause in _causes(error):
             if isinstance(cause, SettingError):
                 raise cause from None
@@ -132,9 +135,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def known_settings(record: type = Recipe, prefix: str = "") -> dict[str, Any]:
+def known_settings(record: Any = Recipe, prefix: str = "") -> dict[str, Any]:
     """Every setting by its dotted name, with its type."""
-    hints, known = get_type_hints(record), {}
+    hints = get_type_hints(record)
+    known: dict[str, Any] = {}
     for one in fields(record):
         kind = hints[one.name]
         if is_dataclass(kind):
@@ -261,7 +265,9 @@ def open_run(out: Path) -> tuple[Recipe, Prepared]:
         ArtifactError: there is no run in this folder, or its data has changed since.
     """
     if not (out / RECIPE).is_file():
-        raise ArtifactError(f"no run in {out}: it holds no {RECIPE}", "a folder that `twotower train` wrote", "check the path")
+        raise ArtifactError(
+            f"no run in {out}: it holds no {RECIPE}", "a folder that `twotower train` wrote", "check the path"
+        )
     recipe = load_recipe(out / RECIPE)
     prepared = prepare(recipe)
     if prepared.dataset.sha256 != json.loads((out / DATA).read_text(encoding="utf-8"))["sha256"]:

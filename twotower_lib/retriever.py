@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from twotower_lib.data import Rows
 from twotower_lib.features import Features
 from twotower_lib.index import ExactIndex
@@ -36,7 +34,7 @@ class Retriever:
         return self.index.search(embed_queries(self.towers, self.features, queries), k, exclude)
 
     def similar(self, items: Rows, k: int) -> Recommendations:
-        """The k items closest to each item: inner products of item embeddings, item biases and the item itself left out."""
+        """The k items closest to each item: inner products of embeddings; biases and the item itself are left out."""
         vectors = embed_rows(self.towers, self.features, items)
         if self.towers.bias is not None:
             vectors[:, -1] = 0.0

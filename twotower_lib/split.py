@@ -127,10 +127,10 @@ def random_ratio(events: Interactions, share: float, generator: np.random.Genera
 
 def last_fraction(events: Interactions, share: float, generator: np.random.Generator) -> Mask:
     """Hold out the last share of each user's events, rounded down, so that every user keeps at least one."""
-    _need_times(events, "last")
+    times = _need_times(events, "last")
     count = np.bincount(events.user, minlength=events.n_users)
     first = np.cumsum(count) - count
-    order = np.lexsort((events.time, events.user))
+    order = np.lexsort((times, events.user))
     place = np.empty(len(events), dtype=np.int64)
     place[order] = np.arange(len(events)) - first[events.user[order]]
     kept = count - np.floor(count * share).astype(np.int64)
@@ -167,7 +167,9 @@ def split(dataset: Dataset, settings: SplitSettings) -> Split:
         events, is_test = _joined(dataset.interactions, dataset.test)
         settings = replace(settings, protocol="given")
     elif settings.protocol == "given":
-        raise SplitError(f"split.protocol = given, but {dataset.name} has no test part", "data.test, or another protocol")
+        raise SplitError(
+            f"split.protocol = given, but {dataset.name} has no test part", "data.test, or another protocol"
+        )
     else:
         events = dataset.interactions
         is_test = hold_out(events, settings.test, child(settings.seed, "split", 0))
@@ -204,6 +206,7 @@ def check(split: Split) -> None:
 
 def _check_order(split: Split, early: Part, late: Part) -> None:
     before, after = split.of(early), split.of(late)
+    assert before.time is not None and after.time is not None
     owner = (lambda events: events.user) if split.protocol == "last" else (lambda events: np.zeros_like(events.user))
     newest = np.full(split.events.n_users, np.iinfo(np.int64).min)
     np.maximum.at(newest, owner(before), before.time)

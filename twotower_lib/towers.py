@@ -91,7 +91,9 @@ class TowerSettings:
         if self.dim < 1:
             raise SettingError(f"model.dim = {self.dim}", "1 or more")
         if not (self.temperature > 0 and 1 / self.temperature <= self.max_scale):
-            raise SettingError(f"model.temperature = {self.temperature}", f"at least 1 / max_scale = {1 / self.max_scale}")
+            raise SettingError(
+                f"model.temperature = {self.temperature}", f"at least 1 / max_scale = {1 / self.max_scale}"
+            )
         if self.tied and not ("history" in self.user and "id" in self.item):
             raise SettingError("model.tied without a history and item ids", "user: [history, ...], item: [id, ...]")
         _check_chance("model.dropout", self.dropout)
@@ -120,10 +122,11 @@ class Head(nn.Sequential):
             layers += [ACTIVATIONS[settings.activation](), nn.Dropout(settings.dropout)]
             size = settings.width
         if settings.depth:
-            layers.append(nn.Linear(size, dim, bias=False))
+            last = nn.Linear(size, dim, bias=False)
+            if settings.depth == 1:
+                nn.init.eye_(last.weight)
+            layers.append(last)
         super().__init__(*layers)
-        if settings.depth == 1:
-            nn.init.eye_(self[-1].weight)
 
 
 class Tower(nn.Module):
@@ -131,10 +134,7 @@ class Tower(nn.Module):
 
     def __init__(self, sizes: Mapping[str, int], settings: TowerSettings, head: HeadSettings) -> None:
         super().__init__()
-        self.tables = nn.ModuleDict({name: nn.Embedding(n, settings.dim, UNKNOWN) for name, n in sizes.items()})
-        for table in self.tables.values():
-            nn.init.normal_(table.weight, std=settings.init_scale / math.sqrt(settings.dim))
-            nn.init.zeros_(table.weight[UNKNOWN])
+        self.tables = nn.ModuleDict({name: new_table(n, settings) for name, n in sizes.items()})
         self.dropout = nn.Dropout(settings.dropout)
         self.head = Head(settings.dim, head)
 
@@ -143,6 +143,14 @@ class Tower(nn.Module):
         summed = sum(pooled(table, inputs[name]) for name, table in self.tables.items())
         embedded: Tensor = self.head(self.dropout(summed))
         return embedded
+
+
+def new_table(n_codes: int, settings: TowerSettings) -> nn.Embedding:
+    """An embedding table; the row of unknown codes is zero and stays so."""
+    table = nn.Embedding(n_codes, settings.dim, UNKNOWN)
+    nn.init.normal_(table.weight, std=settings.init_scale / math.sqrt(settings.dim))
+    nn.init.zeros_(table.weight[UNKNOWN])
+    return table
 
 
 def pooled(table: nn.Module, codes: Codes) -> Float[Tensor, "batch dim"]:

@@ -174,9 +174,7 @@ class Phase:
         seeded(int(child(seed, "weights").integers(2**31)), train.threads)
         self.towers = TwoTower(self.features, towers).to(train.device)
         learned = [p for p in self.towers.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(
-            learned, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
-        )
+        self.optimiser = torch.optim.AdamW(learned, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True)
         self.batches = Batches(
             split.train,
             self.features,
@@ -393,8 +391,7 @@ def asked_to_stop() -> Iterator[threading.Event]:
         signal.signal(number, before[number])
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, note)
+        before |= {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
@@ -420,7 +417,9 @@ def _to_tensorboard(folder: Path, progress: Progress) -> None:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise SettingError(
-            "train.tensorboard=true, but TensorBoard is not installed", "the extra", "pip install 'twotower[tensorboard]'"
+            "train.tensorboard=true, but TensorBoard is not installed",
+            "the extra",
+            "pip install 'twotower[tensorboard]'",
         ) from error
     with SummaryWriter(str(folder / "tensorboard" / progress.phase)) as writer:
         writer.add_scalar("loss", progress.loss, progress.epoch)

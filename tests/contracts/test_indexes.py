@@ -13,7 +13,8 @@ from hypothesis.extra.numpy import arrays
 from tests.oracles.naive_ranking import naive_products, naive_top_k
 from twotower_lib.errors import ShapeError
 from twotower_lib.index import ExactIndex, FaissIndex
-from twotower_lib.ranking import NOTHING, TILE, Index, Ragged
+from twotower_lib.ranking import NOTHING, Index, Ragged
+from twotower_lib.topk import TILE
 
 INDEXES = {"exact": ExactIndex, "faiss-flat": FaissIndex}
 EXACT = ["exact", "faiss-flat"]

@@ -1,4 +1,4 @@
-"""The smallest plausible mistakes in losses, batches, features, split, towers and seeding, and the test that sees each."""
+"""Mistakes in losses, batches, features, split, towers and seeding, and for each the test that sees it."""
 
 LOSSES, BATCHES, FEATURES, SPLIT, TOWERS, SEEDING = (
     f"twotower_lib/{name}.py" for name in ("losses", "batches", "features", "split", "towers", "seeding")
@@ -197,14 +197,14 @@ MUTANTS = [
         "test_a_history_never_holds_its_target_nor_anything_of_another_user",
     ),
     mutant(
-        "a sample that begins at the same place every time",
+        "shelves not shuffled",
         BATCHES,
         "self._shuffled_histories(epoch)",
         "self.seen.values",
-        "test_a_set_history_prefers_no_item",
+        "test_any_items_can_meet_in_a_set_history",
     ),
     mutant(
-        "shelves frozen across epochs, and read from their beginning",
+        "shelves read from their beginning",
         BATCHES,
         "(generator.integers(0, count) + step) % count",
         "(0 * count + step) % count",
@@ -371,7 +371,7 @@ MUTANTS = [
         SPLIT,
         "return self.events.take(self.part == PARTS[part])",
         "return self.events.take((self.part == PARTS[part]) | (np.arange(len(self.part)) == len(self.part) - 1))",
-        "test_parts_are_disjoint_and_cover_everything",
+        "test_last_by_hand_with_validation",
     ),
     mutant(
         "the last row of a user left in train",
@@ -537,6 +537,13 @@ MUTANTS = [
         "test_blocks_equal_everything_at_once",
     ),
     # --- seeding ---
+    mutant(
+        "a number of zero is no number",
+        SEEDING,
+        "len(numbers), *numbers",
+        "*numbers",
+        "test_a_number_of_zero_is_a_number",
+    ),
     mutant(
         "a name that plays no part",
         SEEDING,

@@ -5,9 +5,7 @@ import math
 import numpy as np
 
 
-def naive_loss(
-    user, item, temperature, *, log_q=None, strength=1.0, items=None, same_item=False, known=None
-) -> float:
+def naive_loss(user, item, temperature, *, log_q=None, strength=1.0, items=None, same_item=False, known=None) -> float:
     """The mean over rows of -log(weight of the positive / weights of all candidates that count).
 
     A candidate's weight is exp(score / temperature) / q^strength.

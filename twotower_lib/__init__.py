@@ -1,0 +1,97 @@
+"""Two-tower retrieval from a raw file to an answered query, in the order in which a recommendation travels.
+
+The modules, lowest layer first; each may import only from those above it in this list:
+
+    errors      the tree of exceptions: what came, what was needed, what to do
+    storage     a folder is written whole or not at all, and verified before it is parsed
+    seeding     generators made from a seed and a name
+    sources     the registry of data sets: name -> verified files
+    formats     files of published data sets -> tables
+    own_files   a person's own files -> tables, every fault reported
+    ranking     the contracts Recommender and Index, queries and recommendations
+    losses      the in-batch softmax in small steps: temperature, log q, masks
+    data        tables -> Interactions and Catalogue; ids <-> rows
+    split       Interactions -> Split(train, valid, test), a function a protocol
+    features    rows -> codes: ids, history, categories
+    topk        scores -> the exact top k
+    batches     who meets whom, and the log q of this sampler
+    towers      user tower, item tower, temperature
+    evaluation  recommendations and held-out items -> Report
+    index       item vectors -> nearest neighbours, exact or with FAISS
+    baselines   random, popularity, item-kNN, EASE, iALS
+    retriever   towers, features and index as one Recommender
+    bundle      the exported artifact, and back to a Retriever
+    training    the loop, checkpoints, resume
+    recipe      all settings, and the straight line: prepare, train, evaluate, export
+    cli         the commands
+
+The public names load when they are first used, so that `import twotower_lib` is instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from twotower_lib.batches import Batches
+    from twotower_lib.bundle import Bundle
+    from twotower_lib.data import DataSettings, load
+    from twotower_lib.evaluation import evaluate, questions
+    from twotower_lib.losses import in_batch_softmax
+    from twotower_lib.ranking import Queries, Recommendations
+    from twotower_lib.recipe import Recipe, compose
+    from twotower_lib.retriever import Retriever
+    from twotower_lib.seeding import seeded
+    from twotower_lib.split import Split, SplitSettings
+    from twotower_lib.towers import TowerSettings, TwoTower
+
+_HOMES = {
+    "seeded": "seeding",
+    "load": "data",
+    "DataSettings": "data",
+    "Split": "split",
+    "SplitSettings": "split",
+    "Batches": "batches",
+    "TwoTower": "towers",
+    "TowerSettings": "towers",
+    "in_batch_softmax": "losses",
+    "Queries": "ranking",
+    "Recommendations": "ranking",
+    "questions": "evaluation",
+    "evaluate": "evaluation",
+    "Retriever": "retriever",
+    "Bundle": "bundle",
+    "Recipe": "recipe",
+    "compose": "recipe",
+}
+
+__all__ = [
+    "seeded",
+    "load",
+    "DataSettings",
+    "Split",
+    "SplitSettings",
+    "Batches",
+    "TwoTower",
+    "TowerSettings",
+    "in_batch_softmax",
+    "Queries",
+    "Recommendations",
+    "questions",
+    "evaluate",
+    "Retriever",
+    "Bundle",
+    "Recipe",
+    "compose",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
