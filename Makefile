@@ -77,7 +77,7 @@ lint: install-dev ## style, types, layers, size
 	$(BIN)/python scripts/size_table.py
 
 docs: install-dev ## is what is generated still what the code generates?
-	$(BIN)/python scripts/dataset_readme.py --check
+	$(BIN)/python scripts/dataset_readme.py --check && $(BIN)/python scripts/readme_tables.py --check
 
 notebooks: install-dev ## run every notebook and compare its outputs with those stored
 	@if find notebooks 2>/dev/null | grep -v '/\.' | grep -q -E '\.(ipynb|py)$$'; then set -x; $(ONE_THREAD) $(BIN)/pytest --nbval \
@@ -85,7 +85,7 @@ notebooks: install-dev ## run every notebook and compare its outputs with those 
 	else echo "The folder notebooks/ holds no notebook yet: nothing to run."; fi
 
 mutants: install-dev ## change each formula and see its test turn red
-	$(BIN)/pytest -m mutants
+	$(ONE_THREAD) $(BIN)/pytest -m mutants -n 2
 
 test: install-dev lint docs notebooks mutants ## everything that CI checks
 	$(ONE_THREAD) $(BIN)/pytest -m "not mutants" -n 2 --doctest-modules twotower_lib tests

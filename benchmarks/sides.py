@@ -6,7 +6,7 @@ A side is a baseline or a two-tower. Every side has a grid of 12 settings, writt
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,8 @@ BASELINE_GRIDS: dict[str, list[BaselineSettings]] = {
 class TowerSide:
     """A two-tower and the temperatures of its grid; each meets three pairs of learning rate and dropout."""
 
-    model: TowerSettings = TowerSettings()
-    loss: LossSettings = LossSettings()
+    model: TowerSettings = field(default_factory=TowerSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
     temperatures: tuple[float, ...] = (0.1, 0.15, 0.2, 0.3)
     epochs: int = 6
 

@@ -260,7 +260,7 @@ def test_a_temperature_beyond_its_bound_can_come_back(make):
     towers = make(learn_temperature=True)
     with torch.no_grad():
         towers.log_scale.fill_(math.log(100.0) + 0.01)  # one step of Adam too far
-    optimiser = torch.optim.SGD(towers.parameters(), lr=0.1)
+    optimiser = torch.optim.SGD(towers.parameters(), lr=1.0)
     for _ in range(10):
         optimiser.zero_grad()
         (-towers.temperature).backward()  # a loss that wants a larger temperature

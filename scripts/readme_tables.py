@@ -1,0 +1,86 @@
+"""Write the results of the benchmarks and the end of the quickstart into README.md; `--check` only compares.
+
+    python scripts/readme_tables.py [--check]
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+
+PROTOCOLS = {"random": "random 80/20", "last": "last 20 % of each user"}
+NAMES = {"random": "chance", "item-knn": "item-kNN", "ease": "EASE", "ials": "iALS"}
+
+
+def newest(theme: str) -> Path:
+    """The newest result of a theme."""
+    found = sorted(RESULTS.glob(f"{theme}_*"))
+    assert found, f"no results of {theme} under benchmarks/results"
+    return found[-1]
+
+
+def cell(metric: dict[str, Any]) -> str:
+    """A mean with its interval, and the distance between seeds where there are several."""
+    spread = f" ± {decimal(metric['spread'])}" if len(metric["seeds"]) > 1 else ""
+    return f"{decimal(metric['mean'])} [{decimal(metric['low'])}, {decimal(metric['high'])}]{spread}"
+
+
+def decimal(value: float) -> str:
+    """Three digits, without the zero before the point."""
+    return f"{value:.3f}".replace("0.", ".", 1)
+
+
+def signed(metric: dict[str, float]) -> str:
+    """A difference with its interval."""
+    parts = (f"{metric[name]:+.3f}".replace("0.", ".", 1) for name in ("mean", "low", "high"))
+    return "{} [{}, {}]".format(*parts)
+
+
+def results() -> str:
+    """A table a protocol."""
+    quality = json.loads(newest("quality_ml-100k").read_text())
+    parts = []
+    for protocol, title in PROTOCOLS.items():
+        lines = [f"**{title}**", "", "| | recall@20 | NDCG@20 | recall@20: history tower minus it |", "|---|---|---|---|"]
+        for name, row in quality[protocol].items():
+            delta = row["differences"]["history tower"]["recall@20"]
+            minus = {key: -delta[other] for key, other in (("mean", "mean"), ("low", "high"), ("high", "low"))}
+            shown = "" if name == "history tower" else signed(minus)
+            label = f"**{name}**" if name == "history tower" else NAMES.get(name, name)
+            lines.append(f"| {label} | {cell(row['recall@20'])} | {cell(row['ndcg@20'])} | {shown} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def quickstart() -> str:
+    """What the quickstart printed when its result was stored."""
+    return f"```\n{newest('quickstart').read_text().strip()}\n```"
+
+
+def filled(text: str) -> str:
+    """The README with everything between its markers written anew."""
+    for name, make in (("quickstart", quickstart), ("results", results)):
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        assert text.count(begin) == text.count(end) == 1, f"README.md needs one {begin} and one {end}"
+        text = re.sub(f"{begin}.*{end}", lambda _, part=make(), b=begin, e=end: f"{b}\n{part}\n{e}", text, flags=re.DOTALL)
+    return text
+
+
+def main() -> None:
+    """Write, or compare."""
+    before = README.read_text(encoding="utf-8")
+    after = filled(before)
+    if "--check" in sys.argv:
+        sys.exit(None if before == after else "README.md is not what the results say: python scripts/readme_tables.py")
+    README.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
