@@ -178,7 +178,6 @@ def test_settings_out_of_range(settings, told):
     assert str(caught.value) == told
 
 
-@pytest.mark.xfail(reason="nothing refuses it, and the order of item rows is taken for that of time", strict=True)
 def test_before_needs_times(catalogue, people, events):
     with pytest.raises(SettingError, match=r"history\.mode = before"):
         fit_features(replace(events, time=None), catalogue, people, HistorySettings(mode="before"), "random")

@@ -255,7 +255,6 @@ def test_a_learned_temperature_moves_both_ways(make):
         assert compare(towers.temperature.item(), 0.15)
 
 
-@pytest.mark.xfail(reason="clamp has no gradient above its bound: a scale that overshoots stays", strict=True)
 def test_a_temperature_beyond_its_bound_can_come_back(make):
     towers = make(learn_temperature=True)
     with torch.no_grad():
@@ -398,7 +397,6 @@ def test_head_settings_out_of_range(settings, told):
     assert str(caught.value) == told
 
 
-@pytest.mark.xfail(reason="neither is checked, and a max_scale of 0 is a ZeroDivisionError", strict=True)
 @pytest.mark.parametrize("settings", [{"max_scale": 0.0}, {"max_scale": -1.0}, {"init_scale": -1.0}])
 def test_scales_out_of_range(settings):
     with pytest.raises(SettingError, match=rf"model\.{next(iter(settings))} = "):

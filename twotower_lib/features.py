@@ -141,7 +141,13 @@ def fit_features(
     """Fit on the train part: only what occurs in it gets a code of its own.
 
     Items and users without a train event have code 0; a category has a code when an item of train has it.
+
+    Raises:
+        SettingError: the history is to be read `before` the target, but the events have no times.
     """
+    mode = history.mode_for(protocol)
+    if mode == "before" and train.time is None:
+        raise SettingError("history.mode = before, but the events have no times", "times, or history.mode = set")
     warm_items = train.item_counts > 0
     warm_users = np.bincount(train.user, minlength=train.n_users) > 0
     item_categories, n_item_categories = _coded(catalogue.categories, warm_items)
@@ -154,7 +160,7 @@ def fit_features(
         user_categories=user_categories,
         n_user_categories=n_user_categories,
         n_item_categories=n_item_categories,
-        history_mode=history.mode_for(protocol),
+        history_mode=mode,
         history_length=history.length,
     )
 

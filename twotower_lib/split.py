@@ -140,8 +140,8 @@ def last_fraction(events: Interactions, share: float, generator: np.random.Gener
 def global_time(events: Interactions, share: float, generator: np.random.Generator) -> Mask:
     """Hold out everything from one moment on; events of that very second fall together."""
     times = _need_times(events, "time")
-    cut = np.sort(times)[int(len(times) * (1 - share))]
-    return times >= cut
+    latest = np.sort(times)[len(times) - round(len(times) * share) :]
+    return times >= latest.min(initial=np.iinfo(np.int64).max)
 
 
 PROTOCOLS: dict[str, Callable[[Interactions, float, np.random.Generator], Mask]] = {
@@ -198,10 +198,11 @@ def check(split: Split) -> None:
             )
     again = len(split.events) - len(np.unique(split.events.pairs))
     if again:
-        raise LeakError(f"{again} pairs of user and item are both in train and in test", "disjoint parts")
+        raise LeakError(f"pairs of user and item that are both in train and in test: {again}", "disjoint parts")
     if split.protocol in ("last", "time"):
         _check_order(split, "train", "valid")
         _check_order(split, "valid", "test")
+        _check_order(split, "train", "test")
 
 
 def _check_order(split: Split, early: Part, late: Part) -> None:
@@ -210,9 +211,11 @@ def _check_order(split: Split, early: Part, late: Part) -> None:
     owner = (lambda events: events.user) if split.protocol == "last" else (lambda events: np.zeros_like(events.user))
     newest = np.full(split.events.n_users, np.iinfo(np.int64).min)
     np.maximum.at(newest, owner(before), before.time)
-    late_ones = int((after.time < newest[owner(after)]).sum())
+    # The last fraction of a user may share a second with what stays; one moment for all may not.
+    limit = newest[owner(after)]
+    late_ones = int((after.time < limit if split.protocol == "last" else after.time <= limit).sum())
     if late_ones:
-        raise LeakError(f"{late_ones} {late} events are older than {early} events", f"all of {early} before {late}")
+        raise LeakError(f"{late_ones} of the {late} events lie before {early} events", f"all of {early} before {late}")
 
 
 def _need_times(events: Interactions, protocol: str) -> Rows:

@@ -90,6 +90,9 @@ class TowerSettings:
                 raise SettingError(f"model.{side} = {list(names)}", "one feature or more, each once")
         if self.dim < 1:
             raise SettingError(f"model.dim = {self.dim}", "1 or more")
+        for name in ("max_scale", "init_scale"):
+            if not getattr(self, name) > 0:
+                raise SettingError(f"model.{name} = {getattr(self, name)}", "a number above 0")
         if not (self.temperature > 0 and 1 / self.temperature <= self.max_scale):
             raise SettingError(
                 f"model.temperature = {self.temperature}", f"at least 1 / max_scale = {1 / self.max_scale}"
@@ -110,7 +113,7 @@ def _check_chance(name: str, chance: float) -> None:
 
 
 class Head(nn.Sequential):
-    """`depth` linear layers of which the last has no bias, so that nothing known stays nothing."""
+    """`depth` linear layers, the last without a bias: with one layer, an empty history stays the zero vector."""
 
     def __init__(self, dim: int, settings: HeadSettings) -> None:
         layers: list[nn.Module] = []
@@ -184,8 +187,9 @@ class TwoTower(nn.Module):
 
     @property
     def temperature(self) -> Float[Tensor, ""]:
-        """T, never below 1 / max_scale."""
-        return 1 / self.log_scale.exp().clamp(max=self.settings.max_scale)
+        """T, never below 1 / max_scale; the gradient passes the bound, so that a scale beyond it can come back."""
+        beyond = (self.log_scale - math.log(self.settings.max_scale)).clamp(min=0).detach()
+        return 1 / (self.log_scale - beyond).exp()
 
     def embed_users(self, inputs: Mapping[str, Codes]) -> Float[Tensor, "batch vector"]:
         """Query embeddings, ready for an inner-product index."""
