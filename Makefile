@@ -15,6 +15,7 @@ START := $(shell date +%s)
 TOOK = echo "$(1) ready, $$(( $$(date +%s) - $(START) )) s."
 
 .DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE # compiled modules make every command start seconds earlier
 .NOTPARALLEL:
 .PHONY: help setup install-dev quickstart train evaluate lab lint docs notebooks mutants test lock clean
 
@@ -85,10 +86,10 @@ notebooks: install-dev ## run every notebook and compare its outputs with those 
 	else echo "The folder notebooks/ holds no notebook yet: nothing to run."; fi
 
 mutants: install-dev ## change each formula and see its test turn red
-	$(ONE_THREAD) $(BIN)/pytest -m mutants -n 2
+	$(ONE_THREAD) $(BIN)/pytest -p no:nbval -m mutants
 
 test: install-dev lint docs notebooks mutants ## everything that CI checks
-	$(ONE_THREAD) $(BIN)/pytest -m "not mutants" -n 2 --doctest-modules twotower_lib tests
+	$(ONE_THREAD) $(BIN)/pytest -p no:nbval -n 2 --doctest-modules twotower_lib tests
 
 # --- Keep ----------------------------------------------------------------------------------------------------------------
 

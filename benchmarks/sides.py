@@ -13,6 +13,7 @@ from typing import Any
 
 from twotower_lib.baselines import BaselineSettings, EASESettings, IALSSettings, ItemKNNSettings, fit_baseline
 from twotower_lib.evaluation import Measured, Questions, measure
+from twotower_lib.features import HistorySettings
 from twotower_lib.recipe import Prepared, Recipe, begin
 from twotower_lib.retriever import exact_retriever
 from twotower_lib.split import Split, SplitSettings
@@ -46,8 +47,10 @@ class TowerSide:
 
     model: TowerSettings = field(default_factory=TowerSettings)
     loss: LossSettings = field(default_factory=LossSettings)
+    history: HistorySettings = field(default_factory=HistorySettings)
     temperatures: tuple[float, ...] = (0.1, 0.15, 0.2, 0.3)
     epochs: int = 6
+    protocols: tuple[str, ...] = PROTOCOLS
 
     def grid(self) -> list[Recipe]:
         """12 recipes."""
@@ -55,6 +58,7 @@ class TowerSide:
             Recipe(
                 model=replace(self.model, temperature=temperature, dropout=dropout),
                 loss=self.loss,
+                history=self.history,
                 train=TrainSettings(epochs=self.epochs, learning_rate=learning_rate),
             )
             for temperature, (learning_rate, dropout) in product(
@@ -66,11 +70,17 @@ class TowerSide:
 TOWER_SIDES = {
     "id towers": TowerSide(model=TowerSettings(user=("id",), user_head=HeadSettings()), epochs=12),
     "history tower": TowerSide(),
+    "history as a set": TowerSide(history=HistorySettings(mode="set"), protocols=("last",)),
     "without log q": TowerSide(loss=LossSettings(log_q=0.0), temperatures=(0.2, 0.4, 0.8, 1.6)),
     "without the same-item mask": TowerSide(loss=LossSettings(same_item=False)),
     "without the known-positives mask": TowerSide(loss=LossSettings(known_positives=False)),
     "without the item bias": TowerSide(model=TowerSettings(item_bias=False)),
 }
+
+
+def sides_of(protocol: str) -> list[str]:
+    """What is compared under a protocol; on a random split the history is read as a set anyway."""
+    return [*BASELINE_GRIDS, *(name for name, side in TOWER_SIDES.items() if protocol in side.protocols)]
 
 
 def splitting(protocol: str) -> Recipe:

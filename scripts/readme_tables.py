@@ -1,12 +1,11 @@
 """Write the results of the benchmarks and the end of the quickstart into README.md; `--check` only compares.
 
-    python scripts/readme_tables.py [--check]
+python scripts/readme_tables.py [--check]
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
 
 PROTOCOLS = {"random": "random 80/20", "last": "last 20 % of each user"}
+COLUMNS = ("", "recall@20", "NDCG@20", "recall@20: history tower minus it")
 NAMES = {"random": "chance", "item-knn": "item-kNN", "ease": "EASE", "ials": "iALS"}
 
 
@@ -48,7 +48,7 @@ def results() -> str:
     quality = json.loads(newest("quality_ml-100k").read_text())
     parts = []
     for protocol, title in PROTOCOLS.items():
-        lines = [f"**{title}**", "", "| | recall@20 | NDCG@20 | recall@20: history tower minus it |", "|---|---|---|---|"]
+        lines = [f"**{title}**", "", f"| {' | '.join(COLUMNS)} |", "|---|---|---|---|"]
         for name, row in quality[protocol].items():
             delta = row["differences"]["history tower"]["recall@20"]
             minus = {key: -delta[other] for key, other in (("mean", "mean"), ("low", "high"), ("high", "low"))}
@@ -69,7 +69,8 @@ def filled(text: str) -> str:
     for name, make in (("quickstart", quickstart), ("results", results)):
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         assert text.count(begin) == text.count(end) == 1, f"README.md needs one {begin} and one {end}"
-        text = re.sub(f"{begin}.*{end}", lambda _, part=make(), b=begin, e=end: f"{b}\n{part}\n{e}", text, flags=re.DOTALL)
+        before, after = text.split(begin)[0], text.split(end)[1]
+        text = f"{before}{begin}\n{make()}\n{end}{after}"
     return text
 
 

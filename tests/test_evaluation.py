@@ -449,7 +449,10 @@ def test_a_difference_has_the_interval_of_its_table():
 
 
 def test_answers_to_other_questions_cannot_be_subtracted():
-    with pytest.raises(SettingError, match="different users\nneeded: answers to the same questions"):
+    with pytest.raises(
+        SettingError,
+        match=r"answers to 2 questions \(.*\) and to 2 questions \(.*\)\nneeded: answers to the same questions",
+    ):
         difference(measured([0.0, 1.0], [0, 1]), measured([0.0, 1.0], [0, 2]))
 
 
@@ -556,6 +559,13 @@ def test_the_table_shows_every_metric_beside_its_references(report, whole):
         assert rest[-3:] == [f"{one.means[metric]:.4f}" for one in REFERENCES.values()]
         if metric not in COVERAGES:
             assert rest[0] == "{low:.4f}..{high:.4f}".format(**whole["metrics"][metric])
+
+
+def test_the_short_table_is_a_part_of_the_whole_one(report):
+    short, whole = report.short().splitlines(), str(report).splitlines()
+    assert set(short) < set(whole)
+    names = {line[:24].split("@")[0] for line in short if "@" in line}
+    assert names == {"recall", "ndcg", "hit_rate", "mrr", "popularity", "coverage"}
 
 
 def test_the_table_leaves_out_what_no_query_has():

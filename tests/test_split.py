@@ -334,7 +334,10 @@ def test_check_is_content_with_parts_in_order():
 @pytest.mark.parametrize(
     ("parts", "told"),
     [
-        ([TRAIN, VALID, TRAIN, TEST], "1 of the valid events lie before train events\nneeded: all of train before valid"),
+        (
+            [TRAIN, VALID, TRAIN, TEST],
+            "1 of the valid events lie before train events\nneeded: all of train before valid",
+        ),
         ([TRAIN, TEST, VALID, VALID], "1 of the test events lie before valid events\nneeded: all of valid before test"),
     ],
 )

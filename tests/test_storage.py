@@ -18,7 +18,7 @@ import pytest
 
 from twotower_lib import storage
 from twotower_lib.errors import ArtifactError, OutputExistsError
-from twotower_lib.storage import FORMAT, MANIFEST, open_folder, refuse_existing, write_folder, write_text
+from twotower_lib.storage import FORMAT, MANIFEST, new_folder, open_folder, refuse_existing, write_folder, write_text
 
 ROOT = Path(__file__).parent.parent
 FILES = {"a.bin": bytes(range(40)), "empty": b"", "deep/er/b.txt": "größer\n".encode()}
@@ -251,6 +251,43 @@ def test_a_run_is_known_by_its_own_mark(tmp_path):
         refuse_existing(tmp_path / "run", force=False, mark="recipe.yaml")
 
 
+# Without a manifest --------------------------------------------------------------------------------------------------
+
+
+def write_run(path: Path, word: str, force: bool = False) -> None:
+    with new_folder(path, force, mark="recipe.yaml") as work:
+        assert not path.exists() or (path / "recipe.yaml").read_text() != word
+        (work / "recipe.yaml").write_text(word)
+
+
+def test_a_new_folder_is_there_at_the_end_with_what_was_written(tmp_path):
+    write_run(tmp_path / "runs" / "a", "new")
+    assert names_in(tmp_path / "runs") == {"a"}
+    assert names_in(tmp_path / "runs" / "a") == {"recipe.yaml"}
+
+
+def test_a_new_folder_replaces_one_with_its_mark_and_no_other(tmp_path):
+    write_run(tmp_path / "a", "old")
+    with pytest.raises(OutputExistsError, match="exists already"):
+        write_run(tmp_path / "a", "new")
+    write_run(tmp_path / "a", "new", force=True)
+    assert (tmp_path / "a" / "recipe.yaml").read_text() == "new"
+    with pytest.raises(OutputExistsError, match=r"it holds no recipe\.yaml"):
+        write_run(write(tmp_path / "b"), "new", force=True)
+    assert (whole(tmp_path / "b"), names_in(tmp_path)) == ("", {"a", "b"})
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_an_exception_leaves_no_new_folder(tmp_path, force):
+    if force:
+        write_run(tmp_path / "a", "old")
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "a", force, mark="recipe.yaml") as work:
+        (work / "recipe.yaml").write_text("half")
+        raise KeyboardInterrupt
+    assert names_in(tmp_path) == ({"a"} if force else set())
+    assert not force or (tmp_path / "a" / "recipe.yaml").read_text() == "old"
+
+
 # Leftovers -----------------------------------------------------------------------------------------------------------
 
 
@@ -477,6 +514,17 @@ def test_a_text_is_written_as_it_is(tmp_path):
     assert names_in(tmp_path) == {"a.txt"}
 
 
+def test_a_text_that_the_disk_does_not_take_leaves_what_was_there(tmp_path, monkeypatch):
+    def full(handle: int) -> None:
+        raise OSError("no space left")
+
+    write_text(tmp_path / "a.txt", "old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
 @NOT_YET
 def test_a_text_that_cannot_be_written_leaves_what_was_there(tmp_path):
     write_text(tmp_path / "a.txt", "old")
@@ -496,4 +544,5 @@ def test_killed_before_any_step_a_text_is_the_old_or_the_new(tmp_path, writer):
         step += 1
     assert step > 2
     assert path.read_text() == "new"
-    assert set(found) == {"old"}
+    assert found == sorted(found, reverse=True)
+    assert {"old"} <= set(found) <= {"old", "new"}

@@ -1,14 +1,14 @@
 """The commands. Each is one step of the straight line in `recipe.py`; all work is done there.
 
-Exit codes: 0; 2 for a person's mistake, told in one to three lines; 1 for a fault of ours; 128 + n where signal n
-stopped a training run, which `twotower resume` continues.
+Exit codes: 0; 2 for a person's mistake, told in a few lines; 1 for a fault of ours; 130 where a signal stopped a
+training run, which `twotower resume` continues.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,14 +57,19 @@ def sources(as_json: bool) -> None:
     for name, source in SOURCES.items():
         found = located(name) if name != "csv" else None
         place = "" if found is None else ", ".join(str(path) for path in found.paths)
-        rows.append({"name": name, "what": source.title, "licence": source.licence, "here": place})
+        sizes = {"users": source.users, "items": source.items, "interactions": source.interactions + source.test}
+        rows.append({"name": name, "what": source.title, "licence": source.licence, **sizes, "here": place})
     if as_json:
         click.echo(json.dumps({"sources": rows}))
         return
     for row in rows:
-        click.echo(
-            f"{row['name']:<16} {row['what']}\n{'':<16} licence: {row['licence']}\n{'':<16} here: {row['here'] or '-'}"
-        )
+        click.echo(_described(row))
+
+
+def _described(row: Mapping[str, Any]) -> str:
+    sizes = [f"{row[what]:,} {what}" for what in ("users", "items", "interactions") if row[what]]
+    lines = [f"licence: {row['licence']}", f"size: {', '.join(sizes) or '-'}", f"here: {row['here'] or '-'}"]
+    return "\n".join([f"{row['name']:<16} {row['what']}", *(f"{'':<16} {line}" for line in lines)])
 
 
 @main.command()
@@ -96,17 +101,19 @@ def resume(run: Path) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("settings", nargs=-1)
 @click.option("--against", default="", help="Baselines beside it: popularity,item-knn,ease,ials.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def evaluate(run: Path, settings: Sequence[str], against: str, as_json: bool) -> None:
+@click.option("--all", "everything", is_flag=True, help="Print every metric; without it those that differ most.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every metric and nothing else.")
+def evaluate(run: Path, settings: Sequence[str], against: str, everything: bool, as_json: bool) -> None:
     """Judge a run: on its validation part, or with part=test on the test part."""
     part, rest = _taken("part", settings)
     if rest or part not in (None, "valid", "test"):
         raise SettingError(f"{' '.join(settings)}", "part=valid or part=test, and no other setting")
     from twotower_lib import recipe
 
-    names = [name for name in against.split(",") if name]
+    names = [name.strip() for name in against.split(",") if name.strip()]
     report = recipe.evaluate_run(run, names, "test" if part == "test" else "valid")
-    click.echo(json.dumps(report.as_dict()) if as_json else str(report))
+    text = str(report) if everything else report.short()
+    click.echo(json.dumps(report.as_dict()) if as_json else text)
 
 
 @main.command()

@@ -150,6 +150,8 @@ class Measured:
 
     table: pd.DataFrame
     coverage: Mapping[str, float]
+    asked: tuple[str, ...] = ()
+    """Hash of the data, protocol and part: what was measured on other questions does not compare."""
 
     @property
     def means(self) -> dict[str, float]:
@@ -186,9 +188,14 @@ def measure(recommender: Recommender, asked: Questions, ks: Sequence[int] = KS, 
         for name, metric in METRICS.items():
             columns[f"{name}@{k}"] = metric(hits[:, :k], asked.held_out.lengths)
         columns[f"popularity@{k}"] = _popularity(shown[:, :k], asked.known)
-    columns |= _recall_by_popularity(hits, shown, asked, min(ks, key=lambda k: abs(k - 20)))
+    columns |= _recall_by_popularity(hits, shown, asked, _middle(ks))
     coverage = {f"coverage@{k}": _coverage(shown[:, :k], recommender.n_items) for k in ks}
-    return Measured(pd.DataFrame(columns), coverage)
+    return Measured(pd.DataFrame(columns), coverage, (asked.sha256, asked.protocol, asked.part))
+
+
+def _middle(ks: Sequence[int]) -> int:
+    """The k closest to 20: the one that slices are reported for."""
+    return min(ks, key=lambda k: abs(k - 20))
 
 
 def _popularity(shown: Rows, known: Interactions) -> Values:
@@ -275,10 +282,14 @@ def difference(one: Measured, other: Measured) -> dict[str, Interval]:
     Raises:
         SettingError: the two were not asked the same questions.
     """
-    if not one.table["user"].equals(other.table["user"]):
-        raise SettingError("two tables of different users", "answers to the same questions")
+    if one.asked != other.asked or not one.table["user"].equals(other.table["user"]):
+        raise SettingError(f"answers to {_told(one)} and to {_told(other)}", "answers to the same questions")
     delta = one.table.drop(columns="user") - other.table.drop(columns="user")
     return intervals(delta.assign(user=one.table["user"]))
+
+
+def _told(one: Measured) -> str:
+    return f"{len(one.table)} questions ({' '.join(part[:12] for part in one.asked)})"
 
 
 # Report --------------------------------------------------------------------------------------------------------------
@@ -301,6 +312,9 @@ class Report:
             raise SettingError(
                 f"a report without {' and '.join(sorted(missing))}", "the references chance and popularity"
             )
+        for name, one in self.references.items():
+            if not one.means.keys() >= self.measured.means.keys():
+                raise SettingError(f"the reference {name} has other metrics", "references measured with the same ks")
 
     @property
     def metrics(self) -> dict[str, Interval]:
@@ -329,7 +343,17 @@ class Report:
 
     def __str__(self) -> str:
         """A table: a row a metric; the model with its interval, then every reference."""
-        return "\n".join([*self._heading(), "", *self._rows()])
+        return self.text(lambda metric: True)
+
+    def short(self) -> str:
+        """The table without the metrics that say much the same as another one."""
+        k = _middle([int(name.partition("@")[2]) for name in self.measured.coverage])
+        kept = ("recall@", "ndcg@", f"hit_rate@{k}", f"mrr@{k}", f"popularity@{k}", f"coverage@{k}")
+        return self.text(lambda metric: metric.startswith(kept))
+
+    def text(self, is_shown: Callable[[str], bool]) -> str:
+        """The table of the metrics that are shown."""
+        return "\n".join([*self._heading(), "", *self._rows(is_shown)])
 
     def _heading(self) -> list[str]:
         asked = self.asked
@@ -339,15 +363,15 @@ class Report:
             "Whole catalogue ranked, known items removed. 95 % intervals over users.",
         ]
 
-    def _rows(self) -> list[str]:
+    def _rows(self, is_shown: Callable[[str], bool]) -> list[str]:
         names = list(self.references)
         rows = [f"{'':<24}{'model':>8} {'interval':<16}" + "".join(f"{name:>12}" for name in names)]
         means = {name: one.means for name, one in self.references.items()}
         for metric, interval in self.metrics.items():
-            if not np.isnan(interval.mean):
+            if is_shown(metric) and not np.isnan(interval.mean):
                 between = f"{interval.low:.4f}..{interval.high:.4f}"
                 rows.append(f"{metric:<24}{interval.mean:>8.4f} {between:<16}" + _cells(means, metric))
-        for metric, value in self.measured.coverage.items():
+        for metric, value in filter(lambda pair: is_shown(pair[0]), self.measured.coverage.items()):
             rows.append(f"{metric:<24}{value:>8.4f} {'':<16}" + _cells(means, metric))
         return rows
 

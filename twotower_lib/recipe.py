@@ -8,15 +8,15 @@ Settings are the frozen records that stand beside what they set; their defaults 
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
-import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -30,7 +30,7 @@ from twotower_lib.evaluation import KS, Measured, Questions, Report, evaluate, m
 from twotower_lib.features import Features, HistorySettings, fit_features
 from twotower_lib.retriever import exact_retriever
 from twotower_lib.split import Part, Split, SplitSettings, items_of_users, split
-from twotower_lib.storage import refuse_existing, write_text
+from twotower_lib.storage import new_folder, refuse_existing, write_text
 from twotower_lib.towers import TowerSettings, TwoTower
 from twotower_lib.training import LossSettings, Phase, Progress, Run, TrainSettings, load_state, load_towers
 
@@ -55,14 +55,18 @@ class Recipe:
     baselines: BaselineSettings = field(default_factory=BaselineSettings)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise SettingError(f"seed = {self.seed}", "0 or more")
+
 
 # Settings: YAML and overrides -> Recipe ------------------------------------------------------------------------------
 
 
 def compose(overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe from the packaged configs and overrides such as `model=id` or `train.epochs=20`.
+    """A recipe from the packaged configs and overrides such as `model=id` or `train.epochs=20`; the last one counts.
 
-    Values of text settings are taken as they are, so that paths may hold `=`, spaces and commas.
+    Values of text settings are taken as they are, so that paths may hold `=`, spaces, commas and quotes.
 
     Raises:
         SettingError: an override is unknown (the nearest known one is named), has the wrong type, or is out of range.
@@ -71,17 +75,20 @@ def compose(overrides: Sequence[str] = ()) -> Recipe:
     from hydra import initialize_config_dir
     from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
 
-    quoted = [_quoted(one) for one in overrides]
+    given = dict(_named(one) for one in overrides)
+    texts = {name: value for name, value in given.items() if _is_text(name)}
     ConfigStore.instance().store("schema", _schema())
     GlobalHydra.instance().clear()
     with (
         as_file(files("twotower_lib") / "configs") as folder,
-        _clear_errors((HydraException,)),
         initialize_config_dir(str(folder), version_base="1.3"),
     ):
-        return _recipe(hydra_compose("config", quoted))
+        composed = hydra_compose("config", [f"{name}={value}" for name, value in given.items() if name not in texts])
+    plain = OmegaConf.to_container(composed, resolve=True)
+    for name, value in texts.items():
+        _put(plain, name, value)
+    return _record(Recipe, plain)
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
@@ -90,19 +97,27 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read what `save_recipe` wrote."""
-    with _clear_errors(()):
-        return _recipe(OmegaConf.merge(_schema(), OmegaConf.load(path)))  # type: ignore[arg-type]
+    """Read what `save_recipe` wrote.
+
+    Raises:
+        ArtifactError: the file holds something else.
+    """
+    try:
+        merged = OmegaConf.merge(_schema(), OmegaConf.load(path))
+    except OmegaConfBaseException as error:
+        came = f"{path} holds no settings of ours: {error.full_key}: {error.msg}"
+        raise ArtifactError(came.splitlines()[0], "the file as `twotower train` wrote it") from error
+    return _record(Recipe, OmegaConf.to_container(merged, resolve=False))
 
 
-def _schema() -> DictConfig:
+def _schema() -> Any:
     """The dataclasses as a schema; a frozen class marks every node read-only, which would refuse any override."""
-    schema: DictConfig = OmegaConf.structured(Recipe)
+    schema = OmegaConf.structured(Recipe)
     _unlock(schema)
     return schema
 
 
-def _unlock(node: DictConfig) -> None:
+def _unlock(node: Any) -> None:
     OmegaConf.set_readonly(node, None)
     for key in node:
         child = node._get_node(key)
@@ -110,29 +125,20 @@ def _unlock(node: DictConfig) -> None:
             _unlock(child)
 
 
-def _recipe(composed: DictConfig) -> Recipe:
-    recipe = OmegaConf.to_object(composed)
-    assert isinstance(recipe, Recipe)
-    return recipe
+def _record(kind: Any, plain: Any) -> Any:
+    """Plain dicts and lists as the records of settings."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{name: _record(hints[name], value) for name, value in plain.items()})  # type: ignore[operator]
+    return tuple(plain) if isinstance(plain, list) else plain
 
 
-@contextmanager
-def _clear_errors(kinds: tuple[type[BaseException], ...]) -> Iterator[None]:
-    """Turn the errors of the configuration libraries into ours, and let ours through unwrapped."""
-    try:
-        yield
-    except (OmegaConfBaseException, *kinds) as error:  # type: ignore[misc]
-        for cause in _causes(error):
-            if isinstance(cause, SettingError):
-                raise cause from None
-        first = str(list(_causes(error))[-1]).splitlines()[0]
-        raise SettingError(first, "a value of the setting's type, or the name of a file in the group") from error
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def _put(plain: Any, name: str, value: str) -> None:
+    """Set one text in nested dicts; `null` is none where a setting may be without."""
+    *groups, last = name.split(".")
+    for group in groups:
+        plain = plain[group]
+    plain[last] = None if value == "null" and NoneType in _kinds(known_settings()[name]) else value
 
 
 def known_settings(record: Any = Recipe, prefix: str = "") -> dict[str, Any]:
@@ -148,34 +154,53 @@ def known_settings(record: Any = Recipe, prefix: str = "") -> dict[str, Any]:
     return known
 
 
-def _quoted(override: str) -> str:
-    """The override in Hydra's grammar, with text values quoted."""
+def _named(override: str) -> tuple[str, str]:
+    """Name and value of an override whose name is known, and whose value fits."""
     name, is_given, value = override.partition("=")
     known = known_settings()
-    if not is_given:
-        raise SettingError(f"an override {override!r}", "name=value", nearest(name, [*known, *GROUPS]))
-    if name in GROUPS:
-        return override
-    if name not in known:
+    if name not in known and name not in GROUPS:
         raise SettingError(f"no setting is called {name}", "a known name", nearest(name, [*known, *GROUPS, "out"]))
-    if str in _kinds(known[name]) and value != "null":
-        return f"{name}='{_escaped(value)}'"
-    return override
+    if not is_given:
+        raise SettingError(f"{name} without a value", f"{name}=VALUE")
+    if name in GROUPS:
+        _check_option(name, value)
+    elif not _is_text(name) and not _fits(name, value):
+        raise SettingError(f"{name} = {value}", _in_words(known[name]))
+    return name, value
+
+
+def _check_option(group: str, value: str) -> None:
+    folder = files("twotower_lib") / "configs" / group
+    options = sorted(one.name.removesuffix(".yaml") for one in folder.iterdir())
+    if value not in options:
+        raise SettingError(f"{group} = {value}", f"one of {', '.join(options)}", nearest(value, options))
+
+
+def _fits(name: str, value: str) -> bool:
+    """Whether Hydra reads this value as one of the setting's type."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    schema = _schema()
+    try:
+        OmegaConf.update(schema, name, OverridesParser.create().parse_override(f"{name}={value}").value())
+        OmegaConf.select(schema, name, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException, ValueError):
+        return False
+    return True
+
+
+def _is_text(name: str) -> bool:
+    return str in _kinds(known_settings().get(name))
 
 
 def _kinds(kind: Any) -> tuple[Any, ...]:
-    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
-def _escaped(value: str) -> str:
-    """Text inside Hydra's single quotes: backslashes before a quote are doubled, a quote gets one."""
-    escaped, pending = "", 0
-    for letter in value:
-        if letter == "'":
-            escaped += "\\" * pending + "\\"
-        pending = pending + 1 if letter == "\\" else 0
-        escaped += letter
-    return escaped + "\\" * pending
+def _in_words(kind: Any) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
+    return " or ".join(words.get(one, "a list such as [id,history]") for one in _kinds(kind))
 
 
 # The straight line ---------------------------------------------------------------------------------------------------
@@ -192,6 +217,16 @@ class Prepared:
         """The questions of one part."""
         return questions(self.split, part, self.dataset.sha256)
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that a model is trained on and asked: events with times, parts, names, categories."""
+        events, catalogue, people = self.split.events, self.dataset.catalogue, self.dataset.people
+        named = (catalogue.items.names, catalogue.categories, people.users.names, sorted(people.attributes.items()))
+        digest = hashlib.sha256(repr(named).encode())
+        for column in (events.user, events.item, events.time, self.split.part):
+            digest.update(b"" if column is None else column.tobytes())
+        return digest.hexdigest()
+
 
 def prepare(recipe: Recipe) -> Prepared:
     """Fetch, read and split the data of a recipe."""
@@ -204,7 +239,8 @@ def train(
 ) -> bool:
     """Train a recipe into a new run folder.
 
-    The folder is made only after the data was read and split, so that a fault of the data leaves none behind.
+    The folder is made, at once with all settings in it, only after the data was read and split and a first phase was
+    built: a fault of the data or of the settings leaves none behind.
 
     Returns:
         True when the run is complete, False when a signal stopped it.
@@ -214,12 +250,12 @@ def train(
     """
     refuse_existing(out, force, RECIPE)
     prepared = prepare(recipe)
-    run = _run(recipe, prepared, out, report)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    write_text(out / DATA, json.dumps({"sha256": prepared.dataset.sha256, "notes": prepared.dataset.notes}))
-    save_recipe(recipe, out / RECIPE)
-    return run.go()
+    begin(recipe, prepared, prepared.split, recipe.train.epochs)
+    with new_folder(out, force, RECIPE) as work:
+        noted = {"sha256": prepared.dataset.sha256, "notes": prepared.dataset.notes}
+        write_text(work / DATA, json.dumps({**noted, "fingerprint": prepared.fingerprint}))
+        save_recipe(recipe, work / RECIPE)
+    return _run(recipe, prepared, out, report).go()
 
 
 def resume(out: Path, report: Callable[[Progress], None] = lambda progress: None) -> bool:
@@ -270,8 +306,10 @@ def open_run(out: Path) -> tuple[Recipe, Prepared]:
         )
     recipe = load_recipe(out / RECIPE)
     prepared = prepare(recipe)
-    if prepared.dataset.sha256 != json.loads((out / DATA).read_text(encoding="utf-8"))["sha256"]:
-        raise ArtifactError(f"the data of {out} has changed since it was trained", "the same events", "train a new run")
+    if prepared.fingerprint != json.loads((out / DATA).read_text(encoding="utf-8"))["fingerprint"]:
+        raise ArtifactError(
+            f"the data of {out} has changed since it was trained", "the same events and categories", "train a new run"
+        )
     return recipe, prepared
 
 
@@ -299,8 +337,9 @@ def evaluate_run(out: Path, against: Sequence[str] = (), part: Part = "valid", k
     towers, features = trained_towers(recipe, prepared, out, part)
     references = measured_references(recipe, asked, against, ks)
     report = evaluate(exact_retriever(towers, features), asked, references, ks)
+    means = {name: None if math.isnan(mean) else mean for name, mean in report.measured.means.items()}
     with (out / EVALUATIONS).open("a", encoding="utf-8") as notes:
-        notes.write(json.dumps({"part": part, "against": list(against), "metrics": report.measured.means}) + "\n")
+        notes.write(json.dumps({"part": part, "against": list(against), "metrics": means}) + "\n")
     return report
 
 
@@ -323,7 +362,7 @@ def export(out: Path, path: Path, force: bool = False) -> None:
     facts: Mapping[str, Any] = {
         "data": {"name": prepared.dataset.name, "sha256": prepared.dataset.sha256},
         "protocol": prepared.split.protocol,
-        "recipe": OmegaConf.to_container(OmegaConf.structured(recipe)),
+        "recipe": asdict(recipe),
     }
     bundle.save(
         path,

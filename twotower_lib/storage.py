@@ -60,8 +60,25 @@ def refuse_existing(path: Path, force: bool, mark: str = MANIFEST) -> None:
 
 
 @contextmanager
+def new_folder(path: Path, force: bool = False, mark: str = MANIFEST) -> Iterator[Path]:
+    """A folder that is there with all that is written inside the `with`, or not at all; it has no manifest.
+
+    Args:
+        path: where it shall be.
+        force: replace a folder of ours, known by the file `mark` in it, that is there already.
+        mark: see `force`.
+
+    Yields:
+        A temporary folder to write the files into. An exception inside the `with` leaves no trace.
+    """
+    with _work_folder(path, force, mark) as work:
+        yield work
+        _put_in_place(work, path)
+
+
+@contextmanager
 def write_folder(path: Path, kind: str, facts: Mapping[str, Any] | None = None, force: bool = False) -> Iterator[Path]:
-    """Write a folder as one act.
+    """Write a folder with its manifest as one act.
 
     Args:
         path: where it shall be.
@@ -72,16 +89,23 @@ def write_folder(path: Path, kind: str, facts: Mapping[str, Any] | None = None, 
     Yields:
         A temporary folder to write the files into. An exception inside the `with` leaves no trace.
     """
-    refuse_existing(path, force)
+    with _work_folder(path, force, MANIFEST) as work:
+        yield work
+        _write_manifest(work, kind, facts or {})
+        open_folder(work, kind)
+        _put_in_place(work, path)
+
+
+@contextmanager
+def _work_folder(path: Path, force: bool, mark: str) -> Iterator[Path]:
+    """An empty folder beside `path`, which is gone at the end unless it was put in place."""
+    refuse_existing(path, force, mark)
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_leftovers(path)
     work = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     work.mkdir()
     try:
         yield work
-        _write_manifest(work, kind, facts or {})
-        open_folder(work, kind)
-        _put_in_place(work, path)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -46,6 +47,8 @@ CHECKPOINT = "checkpoint"
 STATE = "state.pt"
 LOG = "log.jsonl"
 PHASES = ("choose", "refit")
+LEAST = {"epochs": 1, "batch_size": 2, "warmup_steps": 0, "patience": 0, "checkpoint_steps": 0, "threads": 1}
+"""The smallest value of each count among the settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +93,10 @@ class TrainSettings:
     """Whether to write the log for TensorBoard too (needs the extra `tensorboard`)."""
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2), ("warmup_steps", 0), ("patience", 0), ("threads", 1)):
+        for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise SettingError(f"train.{name} = {getattr(self, name)}", f"{least} or more")
-        if not self.learning_rate > 0 or self.weight_decay < 0:
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
             raise SettingError(
                 f"train.learning_rate = {self.learning_rate}, train.weight_decay = {self.weight_decay}",
                 "a positive learning rate and a weight decay of 0 or more",
@@ -101,6 +104,21 @@ class TrainSettings:
         metric, _, k = self.metric.partition("@")
         if metric not in METRICS or not k.isdigit() or int(k) < 1:
             raise SettingError(f"train.metric = {self.metric}", "a metric such as recall@20", nearest(metric, METRICS))
+
+
+def _check_machine(train: TrainSettings) -> None:
+    """What the settings ask of this computer is there."""
+    try:
+        torch.zeros(1, device=train.device).item()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingError(f"train.device = {train.device}: {reason}", "a device of this computer, as cpu") from error
+    if train.tensorboard and find_spec("tensorboard") is None:
+        raise SettingError(
+            "train.tensorboard = true, but TensorBoard is not installed",
+            "the extra",
+            "pip install 'twotower[tensorboard]'",
+        )
 
 
 @dataclass(frozen=True)
@@ -171,6 +189,7 @@ class Phase:
         seed: int,
     ) -> None:
         self.features, self.train, self.loss, self.epochs = features, train, loss, epochs
+        _check_machine(train)
         seeded(int(child(seed, "weights").integers(2**31)), train.threads)
         self.towers = TwoTower(self.features, towers).to(train.device)
         learned = [p for p in self.towers.parameters() if p.requires_grad]
@@ -356,7 +375,9 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 
 def load_state(folder: Path) -> dict[str, Any]:
     """Read a checkpoint; only tensors and plain values are unpickled."""
-    state: dict[str, Any] = torch.load(open_folder(folder, CHECKPOINT).file(STATE), weights_only=True)
+    state: dict[str, Any] = torch.load(
+        open_folder(folder, CHECKPOINT).file(STATE), weights_only=True, map_location="cpu"
+    )
     return state
 
 
@@ -406,21 +427,15 @@ def _cut_log(log: Path, position: Position) -> None:
     here = (PHASES.index(position.phase), position.epoch)
     kept = []
     for line in log.read_text(encoding="utf-8").splitlines():
-        written = json.loads(line) if line.endswith("}") else None
+        written = json.loads(line) if line.endswith("}}") else None
         if written and (PHASES.index(written["phase"]), written["epoch"]) <= here:
             kept.append(line + "\n")
     write_text(log, "".join(kept))
 
 
 def _to_tensorboard(folder: Path, progress: Progress) -> None:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise SettingError(
-            "train.tensorboard=true, but TensorBoard is not installed",
-            "the extra",
-            "pip install 'twotower[tensorboard]'",
-        ) from error
+    from torch.utils.tensorboard import SummaryWriter
+
     with SummaryWriter(str(folder / "tensorboard" / progress.phase)) as writer:
         writer.add_scalar("loss", progress.loss, progress.epoch)
         writer.add_scalar("chance loss", progress.chance_loss, progress.epoch)

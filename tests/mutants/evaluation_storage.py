@@ -7,7 +7,7 @@ IN_EVALUATION, IN_STORAGE = "tests/test_evaluation.py::test_", "tests/test_stora
 MUTANTS = [
     # Metrics
     dict(
-        name="discount of ndcg off by one",
+        name="discount off by one",
         file=EVALUATION,
         old="discount = 1 / np.log2(np.arange(2, hits.shape[1] + 2))",
         new="discount = 1 / np.log2(np.arange(3, hits.shape[1] + 3))",
@@ -78,7 +78,7 @@ MUTANTS = [
     ),
     # Protocol
     dict(
-        name="seen items kept among the candidates",
+        name="seen items kept",
         file=EVALUATION,
         old="exclude=seen,",
         new="exclude=Ragged.empty(len(users)),",
@@ -224,7 +224,7 @@ MUTANTS = [
         file=STORAGE,
         old='work = path.with_name(f".{path.name}.{os.getpid()}.tmp")\n    with work.open',
         new="work = path\n    with work.open",
-        test=f"{IN_STORAGE}killed_before_any_step_a_text_is_the_old_or_the_new",
+        test=f"{IN_STORAGE}a_text_that_the_disk_does_not_take_leaves_what_was_there",
     ),
     # Errors
     dict(

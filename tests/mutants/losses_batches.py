@@ -30,7 +30,7 @@ MUTANTS = [
     mutant(
         "log q divided by the temperature",
         LOSSES,
-        """    logits = scale(scores(user, item), temperature)
+        """    logits = scores(scale(user, temperature), item)  # <u / T, v> = <u, v> / T
     if log_q is not None:
         logits = correct(logits, log_q, log_q_strength)
 """,
@@ -44,8 +44,8 @@ MUTANTS = [
     mutant(
         "temperature multiplied",
         LOSSES,
-        "return scores / temperature",
-        "return scores * temperature",
+        "return values / temperature",
+        "return values * temperature",
         "test_two_rows_without_corrections",
     ),
     mutant(
@@ -397,15 +397,15 @@ MUTANTS = [
     mutant(
         "last goes by item",
         SPLIT,
-        "np.lexsort((events.time, events.user))",
+        "np.lexsort((times, events.user))",
         "np.lexsort((events.item, events.user))",
         "test_last_goes_by_time_and_not_by_item",
     ),
     mutant(
         "one second falls on both sides",
         SPLIT,
-        "    return times >= cut\n",
-        "    return np.argsort(np.argsort(times, kind='stable')) >= int(len(times) * (1 - share))\n",
+        "    return times >= latest.min(initial=np.iinfo(np.int64).max)\n",
+        "    return np.argsort(np.argsort(times, kind='stable')) >= len(times) - round(len(times) * share)\n",
         "test_time_keeps_one_second_together",
     ),
     mutant(
@@ -525,8 +525,8 @@ MUTANTS = [
     mutant(
         "a head that starts at random",
         TOWERS,
-        "nn.init.eye_(self[-1].weight)",
-        "nn.init.orthogonal_(self[-1].weight)",
+        "nn.init.eye_(last.weight)",
+        "nn.init.orthogonal_(last.weight)",
         "test_a_user_starts_as_the_normalised_mean_of_their_history",
     ),
     mutant(

@@ -1,0 +1,60 @@
+"""The README's sentences, held against the stored results."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def newest(theme):
+    found = sorted(RESULTS.glob(f"{theme}_*.json"))
+    assert found, theme
+    return json.loads(found[-1].read_text())
+
+
+QUALITY, TUNING = newest("quality_ml-100k"), newest("tuning_ml-100k")
+WITHOUT = ["log q", "the same-item mask", "the known-positives mask", "the item bias"]
+
+
+def lost(protocol, side):
+    """The interval of recall@20 of the history tower minus that of a side."""
+    minus = QUALITY[protocol][side]["differences"]["history tower"]["recall@20"]
+    return {"mean": -minus["mean"], "low": -minus["high"], "high": -minus["low"]}
+
+
+def holds_zero(interval):
+    return interval["low"] <= 0 <= interval["high"]
+
+
+def test_beside_ease_and_ials_on_the_random_split():
+    assert [holds_zero(lost("random", side)) for side in ("ease", "ials")] == [True, True]
+
+
+def test_above_them_on_the_last_fraction_and_only_by_the_order_of_the_history():
+    assert min(lost("last", side)["low"] for side in ("ease", "ials", "history as a set")) > 0
+    assert holds_zero(QUALITY["last"]["history as a set"]["differences"]["ials"]["recall@20"])
+
+
+@pytest.mark.parametrize("protocol", ["random", "last"])
+def test_log_q_is_worth_most(protocol):
+    costs = {side: lost(protocol, f"without {side}") for side in WITHOUT}
+    assert max(costs, key=lambda side: costs[side]["mean"]) == "log q"
+    assert costs["log q"]["low"] > max(costs[side]["high"] for side in WITHOUT[1:])
+    assert costs["the known-positives mask"]["low"] > 0
+    assert holds_zero(costs["the same-item mask"]) and holds_zero(costs["the item bias"])
+
+
+@pytest.mark.parametrize("protocol", ["random", "last"])
+def test_without_log_q_temperatures_are_higher(protocol):
+    chosen = {name: side["chosen"]["settings"] for name, side in TUNING[protocol].items()}
+    assert chosen["without log q"]["temperature"] >= 2 * chosen["history tower"]["temperature"]
+
+
+@pytest.mark.parametrize("protocol", ["random", "last"])
+def test_every_side_had_a_grid_of_twelve_and_towers_three_seeds(protocol):
+    assert {len(side["tried"]) for side in TUNING[protocol].values()} == {12}
+    assert QUALITY[protocol].keys() - TUNING[protocol].keys() == {"random", "popularity"}
+    assert {len(QUALITY[protocol][side]["recall@20"]["seeds"]) for side in ("history tower", "id towers")} == {3}

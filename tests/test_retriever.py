@@ -1,0 +1,114 @@
+"""Towers + features + index = one `Recommender`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.oracles.naive_ranking import naive_products, naive_top_k
+from twotower_lib.features import HistorySettings, fit_features
+from twotower_lib.index import FaissIndex
+from twotower_lib.ranking import Queries, Ragged
+from twotower_lib.retriever import Retriever, exact_retriever
+from twotower_lib.seeding import seeded
+from twotower_lib.towers import TowerSettings, TwoTower, embed_catalogue, embed_queries
+
+N_ITEMS = 30
+
+
+@pytest.fixture
+def make(events, catalogue, people):
+    """A retriever with these settings; its biases are large enough to decide every order."""
+    features = fit_features(events, catalogue, people, HistorySettings(mode="set"), "random")
+
+    def made(**settings):
+        seeded(0)
+        towers = TwoTower(features, TowerSettings(**{"dim": 8, **settings}))
+        if towers.bias is not None:
+            torch.nn.init.normal_(towers.bias.weight[1:], std=200)
+        return exact_retriever(towers.eval(), features)
+
+    return made
+
+
+@pytest.fixture
+def queries(events):
+    return Queries(np.arange(20), Ragged.grouped(events.user, events.item, events.n_users).slice(0, 20))
+
+
+def vectors_of(retriever):
+    return embed_catalogue(retriever.towers, retriever.features)
+
+
+def test_it_says_what_its_index_is(make):
+    retriever = make()
+    assert (retriever.n_items, retriever.is_exact) == (N_ITEMS, True)
+    approximate = Retriever(retriever.towers, retriever.features, FaissIndex(vectors_of(retriever)[:7]))
+    approximate.index.is_exact = False
+    assert (approximate.n_items, approximate.is_exact) == (7, False)
+
+
+@pytest.mark.parametrize("settings", [{}, {"user": ("id",)}, {"item_bias": False, "normalise": False}], ids=str)
+def test_recommends_the_largest_inner_products_without_the_excluded(make, queries, settings):
+    retriever = make(**settings)
+    asked = embed_queries(retriever.towers, retriever.features, queries)
+    items, scores = naive_top_k(
+        naive_products(asked, vectors_of(retriever)), 40, [queries.history[row] for row in range(20)]
+    )
+    answer = retriever.recommend(queries, 40, queries.history)
+    np.testing.assert_array_equal(answer.items, items)
+    np.testing.assert_allclose(answer.scores, scores, rtol=1e-5)
+
+
+def test_the_index_changes_nothing_when_it_is_exact(make, queries):
+    retriever = make()
+    other = Retriever(retriever.towers, retriever.features, FaissIndex(vectors_of(retriever)))
+    one, two = retriever.recommend(queries, 9, queries.history), other.recommend(queries, 9, queries.history)
+    np.testing.assert_array_equal(one.items, two.items)
+    np.testing.assert_array_equal(one.scores, two.scores)
+
+
+def test_similar_leaves_out_biases_and_the_item_itself(make):
+    retriever = make()
+    items = np.arange(N_ITEMS)
+    unbiased = vectors_of(retriever)[:, :-1]
+    expected, _ = naive_top_k(naive_products(unbiased, unbiased), N_ITEMS, [[item] for item in items])
+    np.testing.assert_array_equal(retriever.similar(items, N_ITEMS).items, expected)
+
+
+def test_similar_items_do_not_depend_on_any_bias(make):
+    retriever = make()
+    before = retriever.similar(np.arange(N_ITEMS), 5)
+    torch.nn.init.zeros_(retriever.towers.bias.weight)
+    after = exact_retriever(retriever.towers, retriever.features).similar(np.arange(N_ITEMS), 5)
+    np.testing.assert_array_equal(before.items, after.items)
+    np.testing.assert_allclose(before.scores, after.scores, atol=1e-6)
+
+
+def test_recommendations_do_depend_on_the_bias(make, queries):
+    """Otherwise the two tests above would say nothing."""
+    retriever = make()
+    best = int(np.argmax(vectors_of(retriever)[:, -1]))
+    np.testing.assert_array_equal(retriever.recommend(queries, 1).items, np.full((20, 1), best))
+
+
+def test_similar_without_a_bias(make):
+    retriever = make(item_bias=False)
+    vectors = vectors_of(retriever)
+    expected, _ = naive_top_k(naive_products(vectors, vectors)[[3, 11]], 6, [[3], [11]])
+    np.testing.assert_array_equal(retriever.similar(np.array([3, 11]), 6).items, expected)
+
+
+def test_similarity_of_normalised_items_is_a_cosine(make):
+    scores = make().similar(np.arange(N_ITEMS - 1), N_ITEMS - 2).scores
+    assert scores.max() <= 1 + 1e-6 and scores.min() >= -1 - 1e-6
+
+
+def test_asking_changes_no_towers(make, queries):
+    retriever = make()
+    retriever.towers.train()
+    before = {name: value.clone() for name, value in retriever.towers.state_dict().items()}
+    retriever.recommend(queries, 3), retriever.similar(np.array([0]), 3)
+    assert retriever.towers.training
+    assert all(torch.equal(before[name], value) for name, value in retriever.towers.state_dict().items())
