@@ -13,7 +13,7 @@ calls the library catches `TwoTowerError`, or `ValueError`, of which it is a chi
     ├── UnknownIdError      a user or an item that the data does not hold
     ├── ShapeError          tensors that do not fit each other
     ├── ExactnessError      an approximate index where exact search is needed
-    ├── OutputExistsError   a folder that would be overwritten
+    ├── OutputExistsError   a folder that would be overwritten, or cannot be made
     └── ArtifactError       a saved folder is missing, incomplete, damaged, or of another kind
 """
 
@@ -74,7 +74,7 @@ class ExactnessError(TwoTowerError):
 
 
 class OutputExistsError(TwoTowerError):
-    """A folder that would be overwritten."""
+    """A folder that would be overwritten, or cannot be made."""
 
 
 class ArtifactError(TwoTowerError):

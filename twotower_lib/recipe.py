@@ -30,7 +30,7 @@ from twotower_lib.evaluation import KS, Measured, Questions, Report, evaluate, m
 from twotower_lib.features import Features, HistorySettings, fit_features
 from twotower_lib.retriever import exact_retriever
 from twotower_lib.split import Part, Split, SplitSettings, items_of_users, split
-from twotower_lib.storage import new_folder, refuse_existing, write_text
+from twotower_lib.storage import finish_replacing, new_folder, refuse_existing, write_text
 from twotower_lib.towers import TowerSettings, TwoTower
 from twotower_lib.training import LossSettings, Phase, Progress, Run, TrainSettings, load_state, load_towers
 
@@ -300,6 +300,7 @@ def open_run(out: Path) -> tuple[Recipe, Prepared]:
     Raises:
         ArtifactError: there is no run in this folder, or its data has changed since.
     """
+    finish_replacing(out)
     if not (out / RECIPE).is_file():
         raise ArtifactError(
             f"no run in {out}: it holds no {RECIPE}", "a folder that `twotower train` wrote", "check the path"

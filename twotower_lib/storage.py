@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def new_folder(path: Path, force: bool = False, mark: str = MANIFEST) -> Iterato
     """
     with _work_folder(path, force, mark) as work:
         yield work
+        _flush_all(work)
         _put_in_place(work, path)
 
 
@@ -99,11 +101,19 @@ def write_folder(path: Path, kind: str, facts: Mapping[str, Any] | None = None, 
 @contextmanager
 def _work_folder(path: Path, force: bool, mark: str) -> Iterator[Path]:
     """An empty folder beside `path`, which is gone at the end unless it was put in place."""
+    finish_replacing(path)
     refuse_existing(path, force, mark)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _clear_leftovers(path)
-    work = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    work.mkdir()
+    work = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(path)
+        work.mkdir()
+    except OSError as error:
+        raise OutputExistsError(
+            f"no folder can be made at {path}: {error.strerror}",
+            "a place that you can write to",
+            "choose another place",
+        ) from error
     try:
         yield work
     finally:
@@ -117,7 +127,7 @@ def open_folder(path: Path, kind: str) -> Folder:
         ArtifactError: the folder is missing, of another kind, or a file is missing, too many, or changed; the file is
             named.
     """
-    _finish_replacing(path)
+    finish_replacing(path)
     if not path.is_dir():
         raise ArtifactError(f"no folder {path}", f"a {kind} folder", "check the path")
     manifest = _read_manifest(path)
@@ -137,12 +147,15 @@ def open_folder(path: Path, kind: str) -> Folder:
 
 def write_text(path: Path, text: str) -> None:
     """Write one text file as one act: the old text or the new, never half."""
-    work = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with work.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(work, path)
+    work = _beside(path)
+    try:
+        with work.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(work, path)
+    finally:
+        work.unlink(missing_ok=True)
 
 
 def _damaged(path: Path) -> ArtifactError:
@@ -164,12 +177,10 @@ def _sealed(manifest: Mapping[str, Any]) -> bytes:
 def _write_manifest(folder: Path, kind: str, facts: Mapping[str, Any]) -> None:
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        _flush(path)
         files[path.relative_to(folder).as_posix()] = {"sha256": _sha256(path), "bytes": path.stat().st_size}
     manifest = {"kind": kind, "format": FORMAT, "facts": dict(facts), "files": files}
     (folder / MANIFEST).write_bytes(_sealed(manifest))
-    _flush(folder / MANIFEST)
-    _flush(folder)
+    _flush_all(folder)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -187,17 +198,23 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _put_in_place(work: Path, path: Path) -> None:
-    """Rename; a folder that stands there steps aside first, under a name that `_finish_replacing` knows."""
+    """Rename; a folder that stands there steps aside first, under a name that `finish_replacing` knows."""
     aside = _aside(path)
-    shutil.rmtree(aside, ignore_errors=True)
     if path.exists():
         os.replace(path, aside)
     os.replace(work, path)
     _flush(path.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    _discard(aside, work)
 
 
-def _finish_replacing(path: Path) -> None:
+def _discard(aside: Path, leftover: Path) -> None:
+    """Delete a replaced folder; first it gets the name of a leftover, since half deleted it must never come back."""
+    if aside.exists():
+        os.replace(aside, leftover)
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def finish_replacing(path: Path) -> None:
     """Bring the old folder back if a process died between the two renames."""
     if not path.exists() and _aside(path).exists():
         os.replace(_aside(path), path)
@@ -207,12 +224,18 @@ def _aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
 
+def _beside(path: Path) -> Path:
+    """Where this process writes before it renames."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
 def _clear_leftovers(path: Path) -> None:
-    """Remove temporary folders of processes that died while writing to `path`."""
-    for work in path.parent.glob(f".{path.name}.*.tmp"):
-        owner = work.name.removesuffix(".tmp").rpartition(".")[2]
-        if owner == str(os.getpid()) or not _is_alive(int(owner)):
+    """Remove what processes left that died while writing to `path`."""
+    for work in path.parent.glob(f".{escape(path.name)}.*.tmp"):
+        owner = work.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
+        if owner.isdecimal() and (int(owner) == os.getpid() or not _is_alive(int(owner))):
             shutil.rmtree(work, ignore_errors=True)
+    _discard(_aside(path), _beside(path))
 
 
 def _is_alive(process: int) -> bool:
@@ -228,6 +251,12 @@ def _is_alive(process: int) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush_all(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        _flush(path)
+    _flush(folder)
 
 
 def _flush(path: Path) -> None:

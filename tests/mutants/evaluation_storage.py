@@ -180,8 +180,8 @@ MUTANTS = [
     dict(
         name="renamed before it was flushed",
         file=STORAGE,
-        old="        _flush(path)\n        files[",
-        new="        files[",
+        old="        _flush(path)\n    _flush(folder)",
+        new="        pass\n    _flush(folder)",
         test=f"{IN_STORAGE}everything_is_flushed_before_the_folder_is_renamed",
     ),
     dict(
@@ -194,8 +194,18 @@ MUTANTS = [
     dict(
         name="a folder written where it shall be, not beside it",
         file=STORAGE,
-        old='work = path.with_name(f".{path.name}.{os.getpid()}.tmp")\n    work.mkdir()',
-        new="work = path\n    work.mkdir(exist_ok=True)",
+        old="""    work = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(path)
+        work.mkdir()
+""",
+        new="""    work = path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(path)
+        work.mkdir(exist_ok=True)
+""",
         test=f"{IN_STORAGE}an_exception_leaves_what_was_there",
     ),
     dict(
@@ -222,8 +232,8 @@ MUTANTS = [
     dict(
         name="a text written in place",
         file=STORAGE,
-        old='work = path.with_name(f".{path.name}.{os.getpid()}.tmp")\n    with work.open',
-        new="work = path\n    with work.open",
+        old="    work = _beside(path)\n    try:\n        with work.open",
+        new="    work = path\n    try:\n        with work.open",
         test=f"{IN_STORAGE}a_text_that_the_disk_does_not_take_leaves_what_was_there",
     ),
     # Errors
