@@ -55,7 +55,7 @@ endif
 
 quickstart: setup ## train, measure, export and ask: MovieLens 100K in under a minute
 	$(BIN)/twotower train out=runs/quickstart --force
-	$(BIN)/twotower evaluate runs/quickstart --against popularity,item-knn,ease,ials
+	$(BIN)/twotower evaluate runs/quickstart part=test --against popularity,item-knn,ease,ials
 	$(BIN)/twotower export runs/quickstart bundles/quickstart --force
 	$(BIN)/twotower query bundles/quickstart --user 196 -k 10
 	@echo "Next: make lab opens the course."

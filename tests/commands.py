@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal as signals
 import subprocess
 import sys
@@ -79,10 +80,26 @@ class Done:
         return found
 
 
+class Moments:
+    """Random moments in the life of a command that ends after about so many seconds, however busy the machine is."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.random = seconds, random.Random(0)
+
+    def draw(self) -> float:
+        """Seconds from the start to the kill; the first third of a life is its preparation."""
+        return self.random.uniform(0.3, 1.05) * self.seconds
+
+    def learn(self, came_in_time: bool) -> None:
+        """Where kills come too late the life is shorter than thought; where they never do, it may be longer."""
+        self.seconds *= 1.02 if came_in_time else 0.9
+
+
 class Commands:
     """A process that has imported everything and forks a child for each command."""
 
     offline = OFFLINE
+    moments = Moments
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -147,11 +164,12 @@ class Commands:
             out, err = process.communicate()
         return Done(process.returncode, out, err)
 
-    def killed(self, *arguments: str | Path, delay: float, once: Path | None = None) -> bool:
-        """Run a command and `kill -9` it; whether the kill came in time."""
-        done = self(*arguments, signal=signals.SIGKILL, delay=delay, once=once)
+    def killed(self, *arguments: str | Path, moments: Moments) -> bool:
+        """Run a command and `kill -9` it at a random moment; whether the kill came in time."""
+        done = self(*arguments, signal=signals.SIGKILL, delay=moments.draw())
         assert done.code in (0, -signals.SIGKILL), done
-        return done.code == -signals.SIGKILL
+        moments.learn(done.code != 0)
+        return done.code != 0
 
 
 @pytest.fixture(scope="session")

@@ -272,34 +272,25 @@ def seed_of(path):
 @pytest.mark.parametrize("replaced", [False, True], ids=["new", "replaced"])
 def test_killed_at_50_random_moments_a_bundle_is_whole_or_not_there(twotower, made, tmp_path, replaced):
     """With --force the old one or the new one is there."""
-    out, moments, kills, found, unfinished = tmp_path / "bundle", random.Random(0), 0, [], 0
-    other = tmp_path / "other"
+    out, other, found, kills, unfinished = tmp_path / "bundle", tmp_path / "other", [], 0, 0
     twotower.good("train", *SMALL, "seed=1", f"out={other}")
-    twotower.good("export", other, tmp_path / "timed")
     start = time.perf_counter()
-    twotower.good("export", made[0], tmp_path / "timed", "--force")
-    seconds = time.perf_counter() - start
-    for number in range(200):
+    twotower.good("export", made[0], out)
+    moments = twotower.moments(time.perf_counter() - start)
+    while kills < 50 and len(found) < 500:
         if not replaced:
             shutil.rmtree(out, ignore_errors=True)
-        elif number == 0:
-            twotower.good("export", made[0], out)
-        before = seed_of(out)
-        asked = (number + 1) % 2
-        command = ("export", (made[0], other)[asked], out, "--force")
-        kills += twotower.killed(*command, delay=moments.uniform(0.3, 1.05) * seconds)
+        before, seed = seed_of(out), (len(found) + 1) % 2
+        kills += twotower.killed("export", (made[0], other)[seed], out, "--force", moments=moments)
         unfinished += len([path for path in tmp_path.iterdir() if path.name.endswith(".tmp")])
         found.append(seed_of(out))
-        assert found[-1] in {before, asked}
-        if kills == 50:
-            break
-    print("MARGIN", number, unfinished, found.count(None), found.count(0), found.count(1))
-    assert kills == 50
-    assert unfinished >= 3, "no kill came while files were written"
+        assert found[-1] in {before, seed}
+    print(f"{kills} kills of {len(found)} exports; {unfinished} of them while files were written")
+    assert kills == 50 and unfinished >= 3
     assert set(found) == ({0, 1} if replaced else {None, 0, 1})
     twotower.good("export", other, out, "--force")
     assert seed_of(out) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "other", "timed"}  # nothing is left lying about
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "other"}  # nothing is left lying about
 
 
 def test_json_of_the_catalogue_is_readable(made):

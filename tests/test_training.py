@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import shutil
 import signal
 import threading
@@ -429,16 +428,17 @@ def test_a_signal_saves_and_says_how_to_go_on(number, twotower, uninterrupted, t
 def test_killed_again_and_again_the_weights_are_those_of_an_uninterrupted_run(twotower, uninterrupted, tmp_path):
     """The first kill comes in the training command, the others in what resumes it; each at a random moment."""
     whole, seconds = uninterrupted
-    moments, found = random.Random(0), []
-    for number in range(20):
+    moments, found = twotower.moments(seconds), []
+    for number in range(40):
         out = tmp_path / str(number)
         command = ("train", *OFTEN, f"out={out}")
-        while twotower.killed(*command, delay=moments.uniform(0.35, 1) * seconds):
+        while twotower.killed(*command, moments=moments):
             found.append(where(out))
             command = command if found[-1] == "nowhere" else ("resume", out)
         assert_same_run(whole, out)
         if len(found) - found.count("nowhere") >= 12 and {"choose", "refit"} <= set(found):
             break
+    print({place: found.count(place) for place in found})
     assert {"choose", "refit"} <= set(found), found
     assert len(found) - found.count("nowhere") >= 12
 

@@ -176,9 +176,8 @@ def _taken(name: str, settings: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def _say(progress: Progress) -> None:
-    metrics = "  ".join(
-        f"{name} {value:.4f}" for name, value in progress.metrics.items() if "recall@" in name or "ndcg" in name
-    )
+    shown = {name: value for name, value in progress.metrics.items() if name.startswith(("recall@", "ndcg@"))}
+    metrics = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
     click.echo(
         f"{progress.phase:<6} epoch {progress.epoch:>3}  loss {progress.loss:.4f} (chance {progress.chance_loss:.4f})  "
         f"{progress.pairs_a_second:>9,.0f} pairs/s  {metrics}"
