@@ -19,6 +19,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -229,7 +230,8 @@ class Prepared:
 
 
 def prepare(recipe: Recipe) -> Prepared:
-    """Fetch, read and split the data of a recipe."""
+    """Fetch, read and split the data of a recipe, and give torch as many threads as the recipe wants."""
+    torch.set_num_threads(recipe.train.threads)
     dataset = load(recipe.data)
     return Prepared(dataset, split(dataset, recipe.split))
 
