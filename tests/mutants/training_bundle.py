@@ -102,7 +102,7 @@ MUTANTS = [
         TRAINING,
         "chance_loss=math.log(phase.batches.batch_size)",
         "chance_loss=math.log2(phase.batches.batch_size)",
-        "test_the_loss_starts_at_its_chance_line_and_falls",
+        "test_a_line_an_epoch",
     ),
     # --- stopped and resumed ---
     mutant(
