@@ -60,8 +60,10 @@ def results() -> str:
 
 
 def quickstart() -> str:
-    """What the quickstart printed when its result was stored."""
-    return f"```\n{newest('quickstart').read_text().strip()}\n```"
+    """What the quickstart printed after training when its result was stored."""
+    printed = newest("quickstart").read_text().splitlines()
+    start = next(place for place, line in enumerate(printed) if "users of the test part" in line)
+    return "\n".join(["```", *(line.rstrip() for line in printed[start:]), "```"])
 
 
 def filled(text: str) -> str:

@@ -52,14 +52,17 @@ for line in sys.stdin:
         code = run(ask)
         sys.stdout.flush(), sys.stderr.flush()
         os._exit(code)
+    ended, status = 0, 0
     if ask["signal"]:
-        while ask["once"] and not os.path.exists(ask["once"]) and not os.waitid(
-            os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT
-        ):
+        while ask["once"] and not os.path.exists(ask["once"]) and not ended:
             time.sleep(0.001)
-        time.sleep(ask["delay"])
-        os.kill(child, ask["signal"])
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+            ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended:
+            time.sleep(ask["delay"])
+            os.kill(child, ask["signal"])
+    if not ended:
+        ended, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
 """
 
 

@@ -337,27 +337,6 @@ def test_an_old_folder_aside_is_cleared_by_the_next_write(tmp_path):
     assert names_in(tmp_path) == {"a"}
 
 
-def test_an_old_folder_that_had_stepped_aside_comes_back(tmp_path):
-    """A process died after the first of the two renames."""
-    write(tmp_path / "a", "old").rename(tmp_path / ".a.old")
-    assert whole(tmp_path / "a") == "old"
-    assert names_in(tmp_path) == {"a"}
-
-
-def test_an_old_folder_aside_is_cleared_by_the_next_write(tmp_path):
-    """A process died after the second rename."""
-    write(tmp_path / "a", "old").rename(tmp_path / ".a.old")
-    write(tmp_path / "a", "new", force=True)
-    write(tmp_path / "a", "newer", force=True)
-    assert whole(tmp_path / "a") == "newer"
-    assert names_in(tmp_path) == {"a"}
-
-
-NOT_YET = pytest.mark.xfail(
-    strict=True, raises=(AssertionError, ValueError, OSError), reason="reported with its mending"
-)
-
-
 def test_an_old_folder_that_had_stepped_aside_is_refused_like_any_other(tmp_path):
     write(tmp_path / "a", "old").rename(tmp_path / ".a.old")
     with contextlib.suppress(OutputExistsError):

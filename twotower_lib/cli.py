@@ -180,7 +180,7 @@ def _say(progress: Progress) -> None:
     metrics = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
     click.echo(
         f"{progress.phase:<6} epoch {progress.epoch:>3}  loss {progress.loss:.4f} (chance {progress.chance_loss:.4f})  "
-        f"{progress.pairs_a_second:>9,.0f} pairs/s  {metrics}"
+        f"{progress.pairs_a_second:>9,.0f} pairs/s  {metrics}".rstrip()
     )
 
 
