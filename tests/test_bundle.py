@@ -164,7 +164,7 @@ def test_what_comes_back_is_what_went_in(made):
 def test_the_vectors_are_those_of_the_index(made):
     vectors = load_file(made[1] / "vectors.safetensors")["items"]
     index = FaissIndex.load(made[1] / "index.faiss")  # its vectors live as long as it does
-    np.testing.assert_array_equal(vectors, index.vectors.numpy())
+    np.testing.assert_array_equal(vectors, index._vectors.numpy())
 
 
 def test_exporting_again_gives_the_same_bytes(made, tmp_path):

@@ -27,7 +27,7 @@ SHOWN_HISTORY = 10
 
 
 class Commands(click.Group):
-    """Prints our own errors without a traceback and leaves with code 2."""
+    """Prints a person's mistakes, and what the system refuses, without a traceback and leaves with code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -35,6 +35,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except TwoTowerError as error:
             click.echo(f"error: {error}", err=True)
+            ctx.exit(2)
+        except OSError as error:
+            place = f": {error.filename}" if error.filename else ""
+            click.echo(f"error: the system refuses{place}: {error.strerror or error}", err=True)
             ctx.exit(2)
 
 

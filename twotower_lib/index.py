@@ -102,10 +102,10 @@ class FaissIndex:
 
     def _hold(self, index: faiss.IndexFlat) -> None:
         self.index = index
-        # Not copied: the vectors inside the index, valid as long as it lives.
+        # Not copied: the memory of the index itself, gone with it, so nobody else may hold these vectors.
         inside = np.asarray(faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d))
-        self.vectors = _checked(inside.reshape(index.ntotal, index.d), "item vectors")
-        self.longest = longest_norm(self.vectors)
+        self._vectors = _checked(inside.reshape(index.ntotal, index.d), "item vectors")
+        self.longest = longest_norm(self._vectors)
         check_request(0, self.n_items, 1, None)
 
     @property
@@ -127,7 +127,7 @@ class FaissIndex:
         Raises:
             ShapeError: the vectors are of another shape or type, or hold a number that is not finite.
         """
-        queries = _checked(vectors, "query vectors", self.vectors.shape[1])
+        queries = _checked(vectors, "query vectors", self._vectors.shape[1])
         check_request(len(queries), self.n_items, k, exclude)
         error = rounding(queries, self.longest)
         seen = Ragged.empty(len(queries)) if exclude is None else exclude
@@ -155,7 +155,7 @@ class FaissIndex:
         scores, items = self.index.search(queries[torch.from_numpy(asked)].numpy(), fetch)
         query, place = np.nonzero((items != NOTHING) & ~_excluded(items, seen.take(asked), self.n_items))
         item = items[query, place]
-        exact = inner_products(queries, self.vectors, asked[query], item)
+        exact = inner_products(queries, self._vectors, asked[query], item)
         best = best_cells(query, item, exact, k)
         query, item, exact = query[best], item[best], exact[best]
         last = np.full(len(asked), -np.inf)

@@ -22,6 +22,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from twotower_lib import bundle
 from twotower_lib.baselines import BaselineSettings, fit_baseline
@@ -105,8 +106,9 @@ def load_recipe(path: Path) -> Recipe:
     """
     try:
         merged = OmegaConf.merge(_schema(), OmegaConf.load(path))
-    except OmegaConfBaseException as error:
-        came = f"{path} holds no settings of ours: {error.full_key}: {error.msg}"
+    except (OmegaConfBaseException, YAMLError) as error:
+        reason = f"{error.full_key}: {error.msg}" if isinstance(error, OmegaConfBaseException) else str(error)
+        came = f"{path} holds no settings of ours: {reason}"
         raise ArtifactError(came.splitlines()[0], "the file as `twotower train` wrote it") from error
     return _record(Recipe, OmegaConf.to_container(merged, resolve=False))
 

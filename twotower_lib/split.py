@@ -54,6 +54,8 @@ class SplitSettings:
     def __post_init__(self) -> None:
         if self.protocol not in LEAKS:
             raise SettingError(f"split.protocol = {self.protocol}", ", ".join(LEAKS), nearest(self.protocol, LEAKS))
+        if self.seed < 0:
+            raise SettingError(f"split.seed = {self.seed}", "0 or more")
         for name in ("test", "valid"):
             if not 0 < getattr(self, name) < 1:
                 raise SettingError(f"split.{name} = {getattr(self, name)}", "a share above 0 and below 1")
