@@ -77,15 +77,14 @@ def speed() -> str:
             label = name.replace("ours: ", "ours, ") if name != "everything on" else "ours, everything on"
             lines.append(f"| batch {int(size):,}: {label} | {row['pairs_a_second']:,.0f} | {row['of_bare']:.2f} |")
     ranking, start = (json.loads(newest(theme).read_text()) for theme in ("speed-evaluate", "speed-start"))
-    ours = ranking["ranking, known items removed"]
-    help_seconds = start["twotower --help"]
+    ours, memory, help_ = ranking["ranking, known items removed"], ranking["memory_mb"], start["twotower --help"]
     return "\n".join(
         [
             *lines,
             "",
             f"Ranking 41 thousand items for 30 thousand users takes {ours['seconds']:.1f} s,",
-            f"{ours['x_floor']:.2f} times the matrix product alone, and {ranking['memory_mb']:.0f} MB beyond the embeddings.",
-            f"`twotower --help` is there after {help_seconds:.1f} s.",
+            f"{ours['x_floor']:.2f} times the matrix product alone, and {memory:.0f} MB beyond the vectors.",
+            f"`twotower --help` is there after {help_:.1f} s.",
         ]
     )
 
