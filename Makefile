@@ -58,7 +58,7 @@ quickstart: setup ## train, measure, export and ask: MovieLens 100K in under a m
 	$(BIN)/twotower evaluate runs/quickstart part=test --against popularity,item-knn,ease,ials
 	$(BIN)/twotower export runs/quickstart bundles/quickstart --force
 	$(BIN)/twotower query bundles/quickstart --user 196 -k 10
-	@echo "Next: make lab opens the course."
+	@echo "Next: twotower_lib/__init__.py is the map of the code; make lab opens the course."
 
 train: setup ## train a model of your own: make train RUN=runs/a ARGS="data=toy train.epochs=5"
 	$(BIN)/twotower train out=$(RUN) $(ARGS)
