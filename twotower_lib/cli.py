@@ -33,12 +33,8 @@ class Commands(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except TwoTowerError as error:
+        except (TwoTowerError, OSError) as error:
             click.echo(f"error: {error}", err=True)
-            ctx.exit(2)
-        except OSError as error:
-            place = f": {error.filename}" if error.filename else ""
-            click.echo(f"error: the system refuses{place}: {error.strerror or error}", err=True)
             ctx.exit(2)
 
 
