@@ -135,7 +135,9 @@ def test_one_list_of_pythons():
 def test_every_target_is_declared_and_explained():
     targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.M))
     phony = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)[1].split())
-    shown = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert targets == phony == {line.split()[0] for line in shown.splitlines()}
 
 
