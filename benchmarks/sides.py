@@ -1,6 +1,7 @@
 """What is compared on MovieLens 100K, the grid that each side is tuned on, and how a setting is trained.
 
-A side is a baseline or a two-tower. Every side has a grid of 12 settings, written out here.
+A side is a baseline or a two-tower. Every side has a grid of 12 settings, written out here; of a two-tower the number
+of epochs is chosen too, of iALS it is fixed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from twotower_lib.baselines import BaselineSettings, EASESettings, IALSSettings, ItemKNNSettings, fit_baseline
 from twotower_lib.evaluation import Measured, Questions, measure
 from twotower_lib.features import HistorySettings
+from twotower_lib.ranking import Ragged
 from twotower_lib.recipe import Prepared, Recipe, begin
 from twotower_lib.retriever import exact_retriever
 from twotower_lib.split import Split, SplitSettings
@@ -25,20 +27,56 @@ PROTOCOLS = ("random", "last")
 CHOSEN_BY = "ndcg@20"
 K = 20
 
-BASELINE_GRIDS: dict[str, list[BaselineSettings]] = {
+
+@dataclass(frozen=True)
+class Point:
+    """A baseline, its settings, and how many of the latest known items it is asked with (all by default)."""
+
+    baseline: str
+    settings: BaselineSettings
+    last: int | None = None
+
+
+def of_item_knn(neighbours: int, shrink: float) -> BaselineSettings:
+    return BaselineSettings(item_knn=ItemKNNSettings(neighbours=neighbours, shrink=shrink))
+
+
+def of_ease(regularisation: float) -> BaselineSettings:
+    return BaselineSettings(ease=EASESettings(regularisation=regularisation))
+
+
+def of_ials(alpha0: float, regularisation: float) -> BaselineSettings:
+    return BaselineSettings(ials=IALSSettings(alpha0=alpha0, regularisation=regularisation))
+
+
+BASELINE_GRIDS: dict[str, list[Point]] = {
     "item-knn": [
-        BaselineSettings(item_knn=ItemKNNSettings(neighbours=neighbours, shrink=shrink))
+        Point("item-knn", of_item_knn(neighbours, shrink))
         for neighbours, shrink in product((50, 100, 200, 400), (0.0, 10.0, 50.0))
     ],
     "ease": [
-        BaselineSettings(ease=EASESettings(regularisation=float(regularisation)))
+        Point("ease", of_ease(float(regularisation)))
         for regularisation in (50, 75, 100, 150, 200, 300, 400, 500, 700, 1000, 1500, 2000)
     ],
     "ials": [
-        BaselineSettings(ials=IALSSettings(alpha0=alpha0, regularisation=regularisation))
+        Point("ials", of_ials(alpha0, regularisation))
         for alpha0, regularisation in product((0.2, 0.6, 1.8), (0.0025, 0.005, 0.01, 0.02))
     ],
 }
+RECENT_GRIDS: dict[str, list[Point]] = {
+    "item-knn, recent": [
+        Point("item-knn", of_item_knn(neighbours, 10.0), last)
+        for neighbours, last in product((50, 100, 200, 400), (5, 10, 20))
+    ],
+    "ease, recent": [
+        Point("ease", of_ease(regularisation), last)
+        for regularisation, last in product((200.0, 400.0, 700.0, 1000.0), (5, 10, 20))
+    ],
+    "ials, recent": [
+        Point("ials", of_ials(alpha0, 0.0025), last) for alpha0, last in product((0.6, 1.8, 3.0, 5.0), (5, 10, 20))
+    ],
+}
+"""The same baselines asked with the latest known items only, for a split in time."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +116,14 @@ TOWER_SIDES = {
 }
 
 
+def baseline_grids(protocol: str) -> dict[str, list[Point]]:
+    """The baselines that are compared under a protocol."""
+    return {**BASELINE_GRIDS, **RECENT_GRIDS} if protocol == "last" else BASELINE_GRIDS
+
+
 def sides_of(protocol: str) -> list[str]:
     """What is compared under a protocol; on a random split the history is read as a set anyway."""
-    return [*BASELINE_GRIDS, *(name for name, side in TOWER_SIDES.items() if protocol in side.protocols)]
+    return [*baseline_grids(protocol), *(name for name, side in TOWER_SIDES.items() if protocol in side.protocols)]
 
 
 def splitting(protocol: str) -> Recipe:
@@ -88,9 +131,13 @@ def splitting(protocol: str) -> Recipe:
     return Recipe(split=SplitSettings(protocol=protocol))
 
 
-def measured_baseline(name: str, settings: BaselineSettings, asked: Questions) -> Measured:
+def measured_baseline(point: Point, asked: Questions) -> Measured:
     """A baseline fitted on what is known, asked."""
-    return measure(fit_baseline(name, asked.known, settings), asked, [K])
+    if point.last is not None:
+        seen = asked.queries.history
+        latest = Ragged.of(seen[place][-point.last :] for place in range(len(seen)))
+        asked = replace(asked, queries=replace(asked.queries, history=latest))
+    return measure(fit_baseline(point.baseline, asked.known, point.settings), asked, [K])
 
 
 def measured_towers(phase: Phase, asked: Questions) -> Measured:
@@ -110,16 +157,25 @@ def trained(recipe: Recipe, prepared: Prepared, split: Split, epochs: int, asked
     return phase, curve
 
 
-def plain(side: str, settings: BaselineSettings | Recipe) -> dict[str, Any]:
+def plain(one: Point | Recipe) -> dict[str, Any]:
     """What the grid of a side changes, as JSON values."""
-    if isinstance(settings, BaselineSettings):
-        return dict(asdict(settings)[side.replace("-", "_")])
-    model, train = settings.model, settings.train
-    return {"temperature": model.temperature, "dropout": model.dropout, "learning_rate": train.learning_rate}
+    if isinstance(one, Point):
+        settings = asdict(one.settings)[one.baseline.replace("-", "_")]
+        return settings if one.last is None else {**settings, "last": one.last}
+    return {
+        "temperature": one.model.temperature,
+        "dropout": one.model.dropout,
+        "learning_rate": one.train.learning_rate,
+    }
 
 
 def tuned(data: str) -> dict[str, Any]:
     """The newest result of `benchmarks/tune` for a data set."""
-    found = sorted(RESULTS.glob(f"tuning_{data}_*.json"))
-    assert found, f"no tuning of {data}: run benchmarks/tune {data} first"
+    return newest(f"tuning_{data}")
+
+
+def newest(theme: str) -> dict[str, Any]:
+    """The newest result of a theme."""
+    found = sorted(RESULTS.glob(f"{theme}_*.json"))
+    assert found, f"no result of {theme} under benchmarks/results: run the command that makes it first"
     return dict(json.loads(found[-1].read_text()))

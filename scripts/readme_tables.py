@@ -18,6 +18,7 @@ PROTOCOLS = {"random": "random 80/20", "last": "last 20 % of each user"}
 COLUMNS = ("", "recall@20", "NDCG@20", "recall@20: history tower minus it")
 STEPS = ("bare loop", "tutorial loop", "tutorial loop, everything on", "ours: ids, no masks", "everything on")
 NAMES = {"random": "chance", "item-knn": "item-kNN", "ease": "EASE", "ials": "iALS"}
+NAMES |= {f"{name}, recent": f"{NAMES[name]}, asked with the latest films" for name in ("item-knn", "ease", "ials")}
 
 
 def newest(theme: str) -> Path:

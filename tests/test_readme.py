@@ -33,8 +33,11 @@ def test_beside_ease_and_ials_on_the_random_split():
     assert [holds_zero(lost("random", side)) for side in ("ease", "ials")] == [True, True]
 
 
-def test_above_them_on_the_last_fraction_and_only_by_the_order_of_the_history():
-    assert min(lost("last", side)["low"] for side in ("ease", "ials", "history as a set")) > 0
+def test_above_them_on_the_last_fraction_and_mostly_by_recency():
+    for side in ("ease", "ials"):
+        whole, recent = lost("last", side), lost("last", f"{side}, recent")
+        assert recent["low"] > 0 and recent["mean"] < whole["mean"] / 2
+    assert lost("last", "history as a set")["low"] > 0
     assert holds_zero(QUALITY["last"]["history as a set"]["differences"]["ials"]["recall@20"])
 
 

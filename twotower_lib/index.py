@@ -164,7 +164,7 @@ class FaissIndex:
         answer.items[asked[query], place], answer.scores[asked[query], place] = item, exact
         # What was not fetched scores at most as much as the last one that was, give or take the rounding.
         beyond = scores[:, -1].astype(np.float64) + error[asked]
-        return (last > beyond) | (fetch == self.n_items) | (not self.is_exact)
+        return (last > beyond) | (fetch == self.n_items)
 
     def save(self, path: Path) -> None:
         """Write the index to a file and read it back.

@@ -9,8 +9,8 @@ items of the batch:
                    Discrimination", eq. 2; T is the temperature);
 3. `correct`       l - log q: items come into a batch as often as they are popular, so each is weighted by 1 / q, the
                    inverse of its chance to be drawn (Bengio and Senecal 2008; Yi et al. 2019, "Sampling-Bias-Corrected
-                   Neural Modeling for Large Corpus Item Recommendations", eq. 3). It belongs on the final logit, after
-                   the temperature;
+                   Neural Modeling for Large Corpus Item Recommendations", display after eq. 3). It belongs on the final
+                   logit, after the temperature;
 4. `same_item_mask`, `known_positives_mask`, `apply_mask`   a column that is no negative for a row leaves its sum;
 5. `softmax_loss`  the mean of -log softmax at the row's own positive.
 
@@ -155,7 +155,7 @@ def apply_mask(logits: Float[Tensor, "batch cand"], drop: Bool[Tensor, "batch ca
 def softmax_loss(logits: Float[Tensor, "batch cand"]) -> Float[Tensor, ""]:
     """The mean over rows of -log softmax at the diagonal, in nats.
 
-    Equal logits give ln(cand), the chance line of every curve of this loss.
+    Equal logits give ln(cand), the chance line of a curve of this loss; corrections and masks move it a little.
 
     >>> softmax_loss(torch.zeros(2, 2))
     tensor(0.6931)

@@ -359,7 +359,7 @@ def measured_references(
 
 
 def export(out: Path, path: Path, force: bool = False) -> None:
-    """Write the bundle of a complete run: the towers of `final`, and all that was known to them."""
+    """Write the bundle of a complete run: the towers of `final` (of `best` without a refit), and all that is known."""
     refuse_existing(path, force)
     recipe, prepared = open_run(out)
     towers, features = trained_towers(recipe, prepared, out, "test")

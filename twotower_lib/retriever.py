@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from twotower_lib.data import Rows
+from twotower_lib.errors import UnknownIdError
 from twotower_lib.features import Features
 from twotower_lib.index import ExactIndex
 from twotower_lib.ranking import Index, Queries, Ragged, Recommendations
@@ -34,10 +35,16 @@ class Retriever:
         return self.index.search(embed_queries(self.towers, self.features, queries), k, exclude)
 
     def similar(self, items: Rows, k: int) -> Recommendations:
-        """The k items closest to each item: inner products of embeddings; biases and the item itself are left out."""
+        """The k items closest to each item: inner products of embeddings; biases and the item itself are left out.
+
+        Raises:
+            UnknownIdError: an item has no embedding, because nothing that its tower reads was met in training.
+        """
         vectors = embed_rows(self.towers, self.features, items)
         if self.towers.bias is not None:
             vectors[:, -1] = 0.0
+        if not vectors.any(axis=1).all():
+            raise UnknownIdError("an item of which training knew nothing", "an item that somebody met before the split")
         return self.index.search(vectors, k, Ragged.of([[item] for item in items]))
 
 

@@ -5,7 +5,7 @@ One function a protocol, and each protocol states its leak in one line:
     random   a random share of all events is held out; the model knows the future of the same user
     last     the last share of each user's events is held out; the model knows what other users did later
     time     everything from one moment on is held out; most test users may be new
-    given    train and test are published; as leaky as their makers' protocol
+    given    train and test are given; as leaky as the protocol of whoever made them; validation is cut at random
 
 Validation is cut from the train part by the same protocol. Settings are chosen on it; then `refit()` gives all of train
 back to the model, and test is asked once.
@@ -34,7 +34,7 @@ LEAKS = {
     "random": "a random split knows the future of the user",
     "last": "a last-fraction split knows the future of other users",
     "time": "none; new users and items are part of the test",
-    "given": "a published random split knows the future of the user",
+    "given": "as leaky as the protocol of whoever made the parts",
 }
 
 

@@ -174,7 +174,6 @@ class TwoTower(nn.Module):
         super().__init__()
         self.settings = settings
         user_sizes, item_sizes = features.user_table_sizes(), features.item_table_sizes()
-        user_sizes["history"] = item_sizes["id"]
         self.item = Tower({name: item_sizes[name] for name in settings.item}, settings, settings.item_head)
         self.user = Tower({name: user_sizes[name] for name in settings.user}, settings, settings.user_head)
         if settings.tied:

@@ -4,13 +4,14 @@ A run has two phases. `choose` trains on train without validation, asks validati
 best one. `refit` starts anew on train with validation, for as many epochs as were best; its learning rate falls to 0 at
 their end. A run folder holds
 
-    log.jsonl      a line an epoch: loss beside its chance line ln(batch), pairs a second, validation metrics
+    log.jsonl      a line an epoch: loss beside ln(batch), the loss of equal logits, pairs a second, validation metrics
     last/          the newest checkpoint, from which the run is resumed
     best/          the towers of the best epoch of `choose`: what is judged on validation
     final/         the towers after `refit`: what is judged on test, and exported
 
 Checkpoints are written whole or not at all (`storage.py`). All draws are functions of (seed, epoch, step), except
-dropout, which torch draws from its global generator; that generator's state is in the checkpoint.
+dropout, which torch draws from its global generator; the CPU generator's state is in the checkpoint, so that a run on
+the CPU resumes to the last bit.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ class Progress:
     epoch: int
     loss: float
     chance_loss: float
-    """ln(batch size): the loss of equal scores."""
+    """ln(batch size): the loss of equal logits. With log q and the masks equal scores lie some tenths beside it."""
     pairs_a_second: float
     metrics: dict[str, float]
 
