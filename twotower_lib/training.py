@@ -406,18 +406,19 @@ def asked_to_stop() -> Iterator[threading.Event]:
     A second signal of the same kind acts as usual. Outside the main thread signals are left alone.
     """
     stop = threading.Event()
-    before: dict[int, Any] = {}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    is_main = threading.current_thread() is threading.main_thread()
 
     def note(number: int, frame: FrameType | None) -> None:
         stop.set()
         signal.signal(number, before[number])
 
-    if threading.current_thread() is threading.main_thread():
-        before |= {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        for number in before if is_main else ():
+            signal.signal(number, note)
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in before.items() if is_main else ():
             signal.signal(number, handler)
 
 

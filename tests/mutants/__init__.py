@@ -11,3 +11,16 @@ Every module here holds a list `MUTANTS` of dicts:
 
 `tests/test_mutants.py` makes each change in a copy of the repository and runs the test there: `pytest -m mutants`.
 """
+
+from pathlib import PurePosixPath
+
+
+def mutant(name: str, file: str, old: str, new: str, test: str) -> dict[str, str]:
+    """A mutant of a module whose test has the same stem: `losses.py` and `test_losses.py`."""
+    return {
+        "name": name,
+        "file": file,
+        "old": old,
+        "new": new,
+        "test": f"tests/test_{PurePosixPath(file).stem}.py::{test}",
+    }

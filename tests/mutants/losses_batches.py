@@ -1,22 +1,10 @@
 """Mistakes in losses, batches, features, split, towers and seeding, and for each the test that sees it."""
 
+from tests.mutants import mutant
+
 LOSSES, BATCHES, FEATURES, SPLIT, TOWERS, SEEDING = (
     f"twotower_lib/{name}.py" for name in ("losses", "batches", "features", "split", "towers", "seeding")
 )
-TESTS = {
-    LOSSES: "tests/test_losses.py::",
-    BATCHES: "tests/test_batches.py::",
-    FEATURES: "tests/test_features.py::",
-    SPLIT: "tests/test_split.py::",
-    TOWERS: "tests/test_towers.py::",
-    SEEDING: "tests/test_seeding.py::",
-}
-
-
-def mutant(name: str, file: str, old: str, new: str, test: str) -> dict[str, str]:
-    """One replacement; `old` occurs once in the file."""
-    return {"name": name, "file": file, "old": old, "new": new, "test": TESTS[file] + test}
-
 
 MUTANTS = [
     # --- losses ---

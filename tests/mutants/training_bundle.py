@@ -1,21 +1,10 @@
 """Mistakes in training, recipe, bundle, retriever, storage and the commands, and for each the test that sees it."""
 
+from tests.mutants import mutant
+
 TRAINING, RECIPE, BUNDLE, RETRIEVER, CLI = (
     f"twotower_lib/{name}.py" for name in ("training", "recipe", "bundle", "retriever", "cli")
 )
-TESTS = {
-    TRAINING: "tests/test_training.py::",
-    RECIPE: "tests/test_recipe.py::",
-    BUNDLE: "tests/test_bundle.py::",
-    RETRIEVER: "tests/test_retriever.py::",
-    CLI: "tests/test_cli.py::",
-}
-
-
-def mutant(name: str, file: str, old: str, new: str, test: str) -> dict[str, str]:
-    """One replacement; `old` occurs once in the file."""
-    return {"name": name, "file": file, "old": old, "new": new, "test": TESTS[file] + test}
-
 
 MUTANTS = [
     # --- one step ---
