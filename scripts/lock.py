@@ -1,4 +1,4 @@
-"""Write requirements.lock, requirements-dev.lock and environment.yml from pyproject.toml (`make lock`).
+"""Write the three locks, environment.yml and binder/environment.yml from pyproject.toml (`make lock`).
 
 The pins that stand in the locks are kept as long as pyproject.toml allows them; `--upgrade` takes the newest instead.
 torch and its CUDA packages stay out of the locks, because which build of torch is right depends on the machine: the
@@ -12,12 +12,15 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-DEV, CORE, CONDA = ROOT / "requirements-dev.lock", ROOT / "requirements.lock", ROOT / "environment.yml"
+DEV, CORE = ROOT / "requirements-dev.lock", ROOT / "requirements.lock"
+SERVING = ROOT / "requirements-serving.lock"
+CONDA, BINDER = ROOT / "environment.yml", ROOT / "binder/environment.yml"
 PYTHONS, TOO_NEW_PYTHON = ["3.11", "3.12", "3.13"], "3.14"
 BY_THE_MAKEFILE = re.compile(r"(torch|triton|nvidia-[\w-]+|cuda-[\w-]+)==")
 SYSTEMS = ["x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin"]
@@ -36,9 +39,14 @@ CONDA_HEADER = """\
 # pins, so that both ways lead to the same files. A test compares the pins. No CI solves this environment.
 """
 
+BINDER_HEADER = """\
+# What Binder installs: the core and the notebooks, at the versions of the lock, with PyTorch's CPU build.
+# Written by `make lock`; do not edit. `postBuild` installs the library and fetches the data.
+"""
+
 
 def main() -> None:
-    """Resolve everything first, then the core within it, so that both locks agree."""
+    """Resolve everything first, then the smaller ones within it, so that the locks agree."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     torch = torch_version()
     flags = ["--upgrade"] if "--upgrade" in sys.argv[1:] else []
@@ -46,7 +54,13 @@ def main() -> None:
     write_lock(DEV, "Everything: running, notebooks, tests, lint.", torch, everything)
     core = resolve(project, torch, CORE, ["--constraints", str(DEV), *flags])
     write_lock(CORE, "What running needs, and what builds the package.", torch, core)
-    CONDA.write_text(conda_environment(project, torch, pins(everything)))
+    serving = resolve(project, torch, SERVING, ["--extra", "serving", "--constraints", str(DEV), *flags])
+    write_lock(SERVING, "What `twotower serve` needs: the core and the HTTP service.", torch, serving)
+    versions = pins(everything)
+    CONDA.write_text(
+        CONDA_HEADER + conda_environment(project, torch, versions, project["project"]["optional-dependencies"])
+    )
+    BINDER.write_text(BINDER_HEADER + conda_environment(project, torch, versions, ["notebooks"]))
     for python in PYTHONS:
         for system in SYSTEMS:
             check_reach(python, system)
@@ -86,13 +100,13 @@ def pins(resolved: str) -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", resolved, re.M))
 
 
-def conda_environment(project: dict, torch: str, versions: dict[str, str]) -> str:
-    """Everything that pyproject.toml names, at the versions of the lock."""
-    extras = project["project"]["optional-dependencies"]
-    wanted = [Requirement(one) for group in [project["project"]["dependencies"], *extras.values()] for one in group]
+def conda_environment(project: dict, torch: str, versions: dict[str, str], extras: Iterable[str]) -> str:
+    """What pyproject.toml names for the core and these extras, at the versions of the lock."""
+    groups = [project["project"]["dependencies"], *(project["project"]["optional-dependencies"][one] for one in extras)]
+    wanted = [Requirement(one) for group in groups for one in group]
     marks = {one.name: f" ; {one.marker}" if one.marker else "" for one in wanted}
     names = marks.keys() - {"torch", project["project"]["name"]}
-    lines = [CONDA_HEADER + "name: twotower", "channels:", "  - conda-forge", "dependencies:"]
+    lines = ["name: twotower", "channels:", "  - conda-forge", "dependencies:"]
     lines += [f"  - python={PYTHONS[0]}", "  - pip", "  - pip:"]
     lines += ["      - --extra-index-url https://download.pytorch.org/whl/cpu", f"      - torch=={torch}"]
     lines += [f"      - {name}=={versions[name]}{marks[name]}" for name in sorted(names)]

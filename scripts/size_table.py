@@ -31,7 +31,7 @@ FILE_LIMIT = 400
 LONG_FILES: dict[str, str] = {}
 """Path within the library -> the one idea that keeps it whole."""
 
-BEHIND_THE_NOTEBOOKS = {"errors", "storage", "sources", "formats", "own_files", "bundle", "recipe"}
+BEHIND_THE_NOTEBOOKS = {"errors", "storage", "settings", "sources", "formats", "own_files", "topk"}
 BEHIND_THE_NOTEBOOKS |= {"monitoring", "serving", "exercises", "cli"}
 """Modules that no notebook imports."""
 

@@ -18,11 +18,13 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-CORE, DEV = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
+CORE, SERVING, DEV = (ROOT / f"requirements{which}.lock" for which in ("", "-serving", "-dev"))
+LOCKS = [CORE, SERVING, DEV]
+EVERYTHING = ("notebooks", "serving", "tensorboard", "dev")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 MAKEFILE = (ROOT / "Makefile").read_text()
-CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
+CONDA, BINDER = (yaml.safe_load((ROOT / name).read_text()) for name in ("environment.yml", "binder/environment.yml"))
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
 
 TORCH_VERSION = re.search(r"^TORCH_VERSION := (\S+)$", MAKEFILE, re.M)[1]
@@ -42,9 +44,9 @@ def pins(lock: Path) -> dict[str, str]:
     return {name: re.split(r"[\s;]", entry, maxsplit=1)[0] for name, entry in entries(lock).items()}
 
 
-def conda_pins() -> dict[str, str]:
-    """Name -> version of the pip section of environment.yml."""
-    (section,) = (part["pip"] for part in CONDA["dependencies"] if isinstance(part, dict))
+def conda_pins(environment: dict) -> dict[str, str]:
+    """Name -> version of the pip section of an environment.yml."""
+    (section,) = (part["pip"] for part in environment["dependencies"] if isinstance(part, dict))
     wanted = [Requirement(line) for line in section if not line.startswith("--")]
     return {one.name: str(one.specifier).removeprefix("==") for one in wanted}
 
@@ -55,20 +57,21 @@ def named(*extras: str) -> list[Requirement]:
     return [one for group in groups for one in map(Requirement, group) if one.name != PROJECT["name"]]
 
 
-def test_the_core_lock_is_a_part_of_the_development_lock():
-    core, dev = entries(CORE), entries(DEV)
-    assert len(core) > 30 and len(dev) > 100
-    assert core == {name: dev[name] for name in core}
+def test_each_lock_is_a_part_of_the_next():
+    core, serving, dev = map(entries, LOCKS)
+    assert 30 < len(core) < len(serving) < 100 < len(dev)
+    assert core == {name: serving[name] for name in core}
+    assert serving == {name: dev[name] for name in serving}
 
 
-@pytest.mark.parametrize("lock", [CORE, DEV], ids=lambda lock: lock.name)
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
 def test_every_pin_has_a_hash_and_no_lock_names_a_place(lock):
     text = lock.read_text()
     assert [name for name, entry in entries(lock).items() if "--hash=sha256:" not in entry] == []
     assert re.findall(r"https?:|file:|--index|--find-links|(?<![\w.-])/\w+", text) == []
 
 
-@pytest.mark.parametrize("lock", [CORE, DEV], ids=lambda lock: lock.name)
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
 def test_torch_is_left_to_the_makefile_and_what_it_needs_is_not(lock):
     assert [name for name in pins(lock) if re.match(r"(torch|triton|nvidia-.*|cuda-.*)$", name)] == []
     assert {"filelock", "fsspec", "jinja2", "networkx", "setuptools", "sympy", "typing-extensions"} <= pins(lock).keys()
@@ -76,7 +79,7 @@ def test_torch_is_left_to_the_makefile_and_what_it_needs_is_not(lock):
 
 
 @pytest.mark.parametrize(
-    ("lock", "extras"), [(CORE, ()), (DEV, ("notebooks", "tensorboard", "dev"))], ids=["core", "dev"]
+    ("lock", "extras"), [(CORE, ()), (SERVING, ("serving",)), (DEV, EVERYTHING)], ids=["core", "serving", "dev"]
 )
 def test_the_lock_pins_what_pyproject_asks_for_within_its_ranges(lock, extras):
     versions = pins(lock) | {"torch": TORCH_VERSION}
@@ -99,7 +102,7 @@ def imported_distributions() -> set[str]:
 
 def test_what_the_library_imports_is_what_it_declares():
     imported, core = imported_distributions(), {one.name for one in named()}
-    assert imported <= core | {one.name for one in named("notebooks", "tensorboard")}
+    assert imported <= core | {one.name for one in named("notebooks", "serving", "tensorboard")}
     assert core - imported == set(), "declared, but never imported"
 
 
@@ -114,12 +117,15 @@ def test_the_development_extra_holds_the_others():
     assert own[0].extras == PROJECT["optional-dependencies"].keys() - {"dev"}
 
 
-def test_environment_yml_has_the_pins_of_the_lock():
-    versions = conda_pins()
+@pytest.mark.parametrize(
+    ("environment", "extras"), [(CONDA, EVERYTHING), (BINDER, ("notebooks",))], ids=["root", "binder"]
+)
+def test_an_environment_yml_has_the_pins_of_the_lock(environment, extras):
+    versions = conda_pins(environment)
     assert versions.pop("torch") == TORCH_VERSION
     assert versions == {name: pins(DEV)[name] for name in versions}
-    assert versions.keys() == {one.name for one in named("notebooks", "tensorboard", "dev")} - {"torch"}
-    assert f"python={PYTHONS[0]}" in CONDA["dependencies"]
+    assert versions.keys() == {one.name for one in named(*extras)} - {"torch"}
+    assert f"python={PYTHONS[0]}" in environment["dependencies"]
 
 
 def test_one_list_of_pythons():

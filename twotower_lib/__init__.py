@@ -5,6 +5,7 @@ The modules, lowest layer first; each may import only from those above it in thi
     errors      the tree of exceptions: what came, what was needed, what to do
     storage     a folder is written whole or not at all, and verified before it is parsed
     seeding     generators made from a seed and a name
+    settings    YAML files and overrides -> frozen records of settings
     sources     the registry of data sets: name -> verified files
     formats     files of published data sets -> tables
     own_files   a person's own files -> tables, every fault reported

@@ -2,8 +2,8 @@
 
     YAML and overrides -> Recipe -> prepare: Dataset, Split -> train: run folder -> evaluate: Report -> export: Bundle
 
-Settings are the frozen records that stand beside what they set; their defaults are in the code. The files in
-`configs/` hold only what differs from them, in three groups: `data`, `model` and `train`.
+The files in `configs/` hold only what differs from the defaults in the code, in three groups: `data`, `model` and
+`train`. How files and overrides become a record is in `settings.py`.
 """
 
 from __future__ import annotations
@@ -12,22 +12,17 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from importlib.resources import as_file, files
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from twotower_lib import bundle
+from twotower_lib import bundle, settings
 from twotower_lib.baselines import BaselineSettings, fit_baseline
 from twotower_lib.data import Dataset, DataSettings, load
-from twotower_lib.errors import ArtifactError, SettingError, nearest
+from twotower_lib.errors import ArtifactError, SettingError
 from twotower_lib.evaluation import KS, Measured, Questions, Report, evaluate, measure, questions
 from twotower_lib.features import Features, HistorySettings, fit_features
 from twotower_lib.retriever import exact_retriever
@@ -62,151 +57,13 @@ class Recipe:
             raise SettingError(f"seed = {self.seed}", "0 or more")
 
 
-# Settings: YAML and overrides -> Recipe ------------------------------------------------------------------------------
-
-
 def compose(overrides: Sequence[str] = ()) -> Recipe:
     """A recipe from the packaged configs and overrides such as `model=id` or `train.epochs=20`; the last one counts.
-
-    Values of text settings are taken as they are, so that paths may hold `=`, spaces, commas and quotes.
 
     Raises:
         SettingError: an override is unknown (the nearest known one is named), has the wrong type, or is out of range.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.config_store import ConfigStore
-    from hydra.core.global_hydra import GlobalHydra
-
-    given = dict(_named(one) for one in overrides)
-    texts = {name: value for name, value in given.items() if _is_text(name)}
-    ConfigStore.instance().store("schema", _schema())
-    GlobalHydra.instance().clear()
-    with (
-        as_file(files("twotower_lib") / "configs") as folder,
-        initialize_config_dir(str(folder), version_base="1.3"),
-    ):
-        composed = hydra_compose("config", [f"{name}={value}" for name, value in given.items() if name not in texts])
-    plain = OmegaConf.to_container(composed, resolve=True)
-    for name, value in texts.items():
-        _put(plain, name, value)
-    return _record(Recipe, plain)
-
-
-def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write all settings, defaults included, so that a later change of a default changes no old run."""
-    write_text(path, OmegaConf.to_yaml(OmegaConf.structured(recipe)))
-
-
-def load_recipe(path: Path) -> Recipe:
-    """Read what `save_recipe` wrote.
-
-    Raises:
-        ArtifactError: the file holds something else.
-    """
-    try:
-        merged = OmegaConf.merge(_schema(), OmegaConf.load(path))
-    except (OmegaConfBaseException, YAMLError) as error:
-        reason = f"{error.full_key}: {error.msg}" if isinstance(error, OmegaConfBaseException) else str(error)
-        came = f"{path} holds no settings of ours: {reason}"
-        raise ArtifactError(came.splitlines()[0], "the file as `twotower train` wrote it") from error
-    return _record(Recipe, OmegaConf.to_container(merged, resolve=False))
-
-
-def _schema() -> Any:
-    """The dataclasses as a schema; a frozen class marks every node read-only, which would refuse any override."""
-    schema = OmegaConf.structured(Recipe)
-    _unlock(schema)
-    return schema
-
-
-def _unlock(node: Any) -> None:
-    OmegaConf.set_readonly(node, None)
-    for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig):
-            _unlock(child)
-
-
-def _record(kind: Any, plain: Any) -> Any:
-    """Plain dicts and lists as the records of settings."""
-    if is_dataclass(kind):
-        hints = get_type_hints(kind)
-        return kind(**{name: _record(hints[name], value) for name, value in plain.items()})  # type: ignore[operator]
-    return tuple(plain) if isinstance(plain, list) else plain
-
-
-def _put(plain: Any, name: str, value: str) -> None:
-    """Set one text in nested dicts; `null` is none where a setting may be without."""
-    *groups, last = name.split(".")
-    for group in groups:
-        plain = plain[group]
-    plain[last] = None if value == "null" and NoneType in _kinds(known_settings()[name]) else value
-
-
-def known_settings(record: Any = Recipe, prefix: str = "") -> dict[str, Any]:
-    """Every setting by its dotted name, with its type."""
-    hints = get_type_hints(record)
-    known: dict[str, Any] = {}
-    for one in fields(record):
-        kind = hints[one.name]
-        if is_dataclass(kind):
-            known |= known_settings(kind, f"{prefix}{one.name}.")
-        else:
-            known[prefix + one.name] = kind
-    return known
-
-
-def _named(override: str) -> tuple[str, str]:
-    """Name and value of an override whose name is known, and whose value fits."""
-    name, is_given, value = override.partition("=")
-    known = known_settings()
-    if name not in known and name not in GROUPS:
-        raise SettingError(f"no setting is called {name}", "a known name", nearest(name, [*known, *GROUPS, "out"]))
-    if not is_given:
-        raise SettingError(f"{name} without a value", f"{name}=VALUE")
-    if name in GROUPS:
-        _check_option(name, value)
-    elif not _is_text(name) and not _fits(name, value):
-        raise SettingError(f"{name} = {value}", _in_words(known[name]))
-    return name, value
-
-
-def _check_option(group: str, value: str) -> None:
-    folder = files("twotower_lib") / "configs" / group
-    options = sorted(one.name.removesuffix(".yaml") for one in folder.iterdir())
-    if value not in options:
-        raise SettingError(f"{group} = {value}", f"one of {', '.join(options)}", nearest(value, options))
-
-
-def _fits(name: str, value: str) -> bool:
-    """Whether Hydra reads this value as one of the setting's type."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    schema = _schema()
-    try:
-        OmegaConf.update(schema, name, OverridesParser.create().parse_override(f"{name}={value}").value())
-        OmegaConf.select(schema, name, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException, ValueError):
-        return False
-    return True
-
-
-def _is_text(name: str) -> bool:
-    return str in _kinds(known_settings().get(name))
-
-
-def _kinds(kind: Any) -> tuple[Any, ...]:
-    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-
-
-def _in_words(kind: Any) -> str:
-    words = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
-    return " or ".join(words.get(one, "a list such as [id,history]") for one in _kinds(kind))
-
-
-# The straight line ---------------------------------------------------------------------------------------------------
+    return settings.composed(Recipe, GROUPS, overrides)
 
 
 @dataclass(frozen=True)
@@ -258,7 +115,7 @@ def train(
     with new_folder(out, force, RECIPE) as work:
         noted = {"sha256": prepared.dataset.sha256, "notes": prepared.dataset.notes}
         write_text(work / DATA, json.dumps({**noted, "fingerprint": prepared.fingerprint}))
-        save_recipe(recipe, work / RECIPE)
+        settings.save(recipe, work / RECIPE)
     return _run(recipe, prepared, out, report).go()
 
 
@@ -309,7 +166,7 @@ def open_run(out: Path) -> tuple[Recipe, Prepared]:
         raise ArtifactError(
             f"no run in {out}: it holds no {RECIPE}", "a folder that `twotower train` wrote", "check the path"
         )
-    recipe = load_recipe(out / RECIPE)
+    recipe = settings.load(Recipe, out / RECIPE)
     prepared = prepare(recipe)
     if prepared.fingerprint != json.loads((out / DATA).read_text(encoding="utf-8"))["fingerprint"]:
         raise ArtifactError(
