@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from tests.oracles.naive_ranking import naive_products, naive_top_k
-from twotower_lib.errors import UnknownIdError
+from twotower_lib.errors import SettingError, UnknownIdError
 from twotower_lib.features import HistorySettings, fit_features
 from twotower_lib.index import FaissIndex
 from twotower_lib.ranking import Queries, Ragged
 from twotower_lib.retriever import Retriever, exact_retriever
 from twotower_lib.seeding import seeded
-from twotower_lib.towers import TowerSettings, TwoTower, embed_catalogue, embed_queries
+from twotower_lib.towers import HeadSettings, TowerSettings, TwoTower, embed_catalogue, embed_queries
 
 N_ITEMS = 30
 WARM = np.arange(29)
@@ -120,3 +120,88 @@ def test_an_item_that_training_never_met_has_nothing_similar(make):
     """Item 29 is cold, and its tower reads ids only."""
     with pytest.raises(UnknownIdError, match="an item of which training knew nothing"):
         make().similar(np.array([3, 29]), 5)
+
+
+# Where a score comes from --------------------------------------------------------------------------------------------
+
+SUMS = {
+    "history": {},
+    "no head": {"user_head": HeadSettings(depth=0)},
+    "without a bias": {"item_bias": False},
+    "not normalised": {"normalise": False},
+    "tied": {"tied": True},
+    "with ids and categories": {"user": ("id", "history", "categories"), "item": ("categories",)},
+}
+
+
+def perturbed(retriever):
+    """A head that is not the identity, so that leaving it out is seen."""
+    for layer in retriever.towers.user.head:
+        torch.nn.init.normal_(layer.weight)
+    return retriever
+
+
+@pytest.mark.parametrize("settings", SUMS.values(), ids=SUMS.keys())
+def test_contributions_add_up_to_the_score(make, queries, settings):
+    retriever = perturbed(make(**settings))
+    for row in range(len(queries)):
+        query = queries.slice(row, row + 1)
+        answer = retriever.recommend(query, 12, query.history)
+        parts = retriever.contributions(query, answer.items[0])
+        largest = np.abs(answer.scores).max()
+        np.testing.assert_allclose(parts.scores, answer.scores[0], rtol=0, atol=1e-6 * max(1, largest))
+        np.testing.assert_array_equal(parts.history, query.history[0])
+
+
+def test_a_contribution_is_the_score_of_its_item_alone(make, queries):
+    """Not normalised, a mean over n items scores 1/n of what each of them scores alone."""
+    retriever, query = perturbed(make(normalise=False, item_bias=False)), queries.slice(4, 5)
+    parts = retriever.contributions(query, WARM)
+    alone = Queries(np.full(len(query.history.values), -1), Ragged.of([[item] for item in query.history[0]]))
+    vectors = embed_queries(retriever.towers, retriever.features, alone).astype(np.float64)
+    expected = vectors_of(retriever)[WARM].astype(np.float64) @ vectors.T / len(alone)
+    np.testing.assert_allclose(parts.of_history, expected, atol=1e-6)
+
+
+def test_normalised_contributions_are_those_divided_by_the_length(make, queries):
+    query = queries.slice(4, 5)
+    one, other = (perturbed(make(normalise=which, item_bias=False)) for which in (False, True))
+    length = np.linalg.norm(embed_queries(one.towers, one.features, query))
+    items = vectors_of(one)[WARM] / np.linalg.norm(vectors_of(one)[WARM], axis=1, keepdims=True)
+    other.towers.load_state_dict(one.towers.state_dict())
+    np.testing.assert_allclose(vectors_of(other)[WARM], items, atol=1e-6)
+    divided = (
+        one.contributions(query, WARM).of_history / length / np.linalg.norm(vectors_of(one)[WARM], axis=1)[:, None]
+    )
+    np.testing.assert_allclose(other.contributions(query, WARM).of_history, divided, atol=1e-6)
+
+
+def test_the_bias_has_its_own_part(make, queries):
+    retriever = make()
+    parts = retriever.contributions(queries.slice(0, 1), WARM)
+    np.testing.assert_allclose(parts.of_bias, vectors_of(retriever)[WARM, -1])
+    np.testing.assert_array_equal(parts.of_rest, 0)
+
+
+def test_only_what_is_read_contributes(events, catalogue, people):
+    """Of (5, 29, 3, 5, 1) the tower reads the last three; item 29 is cold and is left out."""
+    features = fit_features(events, catalogue, people, HistorySettings(mode="before", length=4), "last")
+    seeded(0)
+    retriever = exact_retriever(TwoTower(features, TowerSettings(dim=8)).eval(), features)
+    query = Queries.of_history([5, 29, 3, 5, 1])
+    parts = retriever.contributions(query, WARM)
+    assert parts.history.tolist() == [3, 5, 1]
+    expected = vectors_of(retriever)[WARM] @ embed_queries(retriever.towers, features, query)[0]
+    np.testing.assert_allclose(parts.scores, expected, atol=1e-6)
+
+
+def test_a_person_without_a_history_has_the_bias_alone(make):
+    parts = make().contributions(Queries.of_history([]), WARM)
+    assert parts.of_history.shape == (29, 0)
+    np.testing.assert_array_equal(parts.scores, parts.of_bias)
+
+
+@pytest.mark.parametrize("settings", [{"user": ("id",)}, {"user_head": HeadSettings(depth=2)}], ids=str)
+def test_an_embedding_that_is_no_sum_has_no_contributions(make, queries, settings):
+    with pytest.raises(SettingError, match="only then is the embedding a sum over the history"):
+        make(**settings).contributions(queries.slice(0, 1), WARM)

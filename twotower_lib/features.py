@@ -114,10 +114,13 @@ class Features:
         return _flat(self.user_categories.take(users % len(self.user_categories)))
 
     def history(self, history: Ragged) -> Codes:
-        """The codes of histories: all items, or with `before` the most recent ones."""
-        if self.history_mode == "before":
-            history = _last_of_each(history, self.history_length)
-        return self.of_lists(history.owners, history.values, len(history))
+        """The codes of what is read of each history."""
+        read = self.recent(history)
+        return self.of_lists(read.owners, read.values, len(read))
+
+    def recent(self, history: Ragged) -> Ragged:
+        """The items that are read of each history: all, or with `before` the most recent ones."""
+        return _last_of_each(history, self.history_length) if self.history_mode == "before" else history
 
     def of_lists(self, owners: Rows, items: Rows, n_lists: int) -> Codes:
         """The codes of lists of item rows, given as pairs in the order of the lists; unknown items are left out."""

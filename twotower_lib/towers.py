@@ -26,6 +26,8 @@ from twotower_lib.ranking import Queries, blocks
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 EMBED_BLOCK = 4096
+SHORTEST = 1e-6
+"""Embeddings shorter than this are not stretched to length 1: that of a person without a history stays zero."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +205,7 @@ class TwoTower(nn.Module):
         return torch.cat([vectors, self.temperature * pooled(self.bias, inputs["id"])], dim=1)
 
     def _normalised(self, vectors: Tensor) -> Tensor:
-        return nn.functional.normalize(vectors, dim=1, eps=1e-6) if self.settings.normalise else vectors
+        return nn.functional.normalize(vectors, dim=1, eps=SHORTEST) if self.settings.normalise else vectors
 
 
 def embed_queries(towers: TwoTower, features: Features, queries: Queries) -> NDArray[np.float32]:
@@ -213,6 +215,35 @@ def embed_queries(towers: TwoTower, features: Features, queries: Queries) -> NDA
         for start, stop in blocks(len(queries), EMBED_BLOCK)
     ]
     return np.concatenate(made)
+
+
+@torch.inference_mode()
+def query_parts(towers: TwoTower, features: Features, query: Queries) -> tuple[Rows, NDArray[np.float64]]:
+    """The embedding of one query as a sum: what each item of its history adds, and in the last row all the rest.
+
+    A mean followed by a linear map and a division is a sum of as many terms as the mean has, so this is exact. The
+    constant that meets the item bias is left out.
+
+    Returns:
+        the item rows of the history that the tower reads, and an array (those items + 1, dim).
+
+    Raises:
+        SettingError: the user tower has no history, or layers with something other than a linear map between.
+    """
+    settings = towers.settings
+    if "history" not in settings.user or settings.user_head.depth > 1:
+        came = f"model.user = {list(settings.user)} with a head of depth {settings.user_head.depth}"
+        raise SettingError(came, "a history and a depth of 0 or 1: only then is the embedding a sum over the history")
+    read = features.recent(query.history)[0]
+    read = read[features.item_codes[read] != UNKNOWN]
+    tables, others = towers.user.tables, [name for name in settings.user if name != "history"]
+    shares = pooled(tables["history"], Codes(torch.from_numpy(features.item_codes[read]))) / max(len(read), 1)
+    rest = torch.zeros(1, settings.dim)
+    for name, codes in features.of_users(query, others).items():
+        rest = rest + pooled(tables[name], codes)
+    parts = towers.user.head(torch.cat([shares, rest])).double()
+    length = parts.sum(0).norm().clamp(min=SHORTEST) if settings.normalise else 1
+    return read, (parts / length).numpy()
 
 
 def embed_rows(towers: TwoTower, features: Features, items: Rows) -> NDArray[np.float32]:
