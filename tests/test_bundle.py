@@ -15,9 +15,9 @@ from safetensors.numpy import load_file
 
 from twotower_lib import bundle, recipe, storage
 from twotower_lib.bundle import BUNDLE, Bundle, Result, load
-from twotower_lib.errors import ArtifactError, UnknownIdError
-from twotower_lib.evaluation import evaluate
-from twotower_lib.index import FaissIndex
+from twotower_lib.errors import ArtifactError, ExactnessError, UnknownIdError
+from twotower_lib.evaluation import evaluate, measure
+from twotower_lib.index import FaissIndex, IndexSettings
 from twotower_lib.recipe import compose
 from twotower_lib.retriever import exact_retriever
 
@@ -172,6 +172,58 @@ def test_exporting_again_gives_the_same_bytes(made, tmp_path):
     assert {path.name for path in made[1].iterdir()} == set(FILES)
     for name in FILES:
         assert (tmp_path / "again" / name).read_bytes() == (made[1] / name).read_bytes()
+
+
+# An approximate index ------------------------------------------------------------------------------------------------
+
+FEW_PROBES = IndexSettings(kind="ivf", lists=20, probes=1)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """The bundles of one run over 2,000 made-up items, exact and approximate; each user knows 30 of a kind."""
+    folder = tmp_path_factory.mktemp("wide")
+    generator = np.random.default_rng(0)
+    pairs = [(user, item) for user in range(1200) for item in generator.choice(200, 30, replace=False) * 10 + user % 10]
+    (folder / "events.csv").write_text("\n".join(["user,item", *(f"u{user},i{item}" for user, item in pairs)]))
+    own = ("data=csv", f"data.interactions={folder / 'events.csv'}", "split.protocol=random", "history.mode=set")
+    assert recipe.train(compose([*own, "model.dim=16", "train.epochs=1", "train.patience=0"]), folder / "run")
+    for kind, settings in (("flat", IndexSettings()), ("hnsw", IndexSettings(kind="hnsw")), ("ivf", FEW_PROBES)):
+        recipe.export(folder / "run", folder / kind, index=settings)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+def test_a_bundle_says_which_index_it_holds_and_answers_with_it(wide, kind):
+    loaded = load(wide / kind)
+    assert loaded.facts["index"] == vars(loaded.retriever.index.settings)
+    assert loaded.facts["index"]["kind"] == kind
+    assert loaded.retriever.is_exact is (kind == "flat")
+    results, known = loaded.for_user("u7", 10), set(loaded.history_of("u7"))
+    assert len(results) == 10 and len(known) > 20
+    assert not known & set(loaded.catalogue.items.rows([one.item for one in results]))
+
+
+def test_the_recall_of_an_index_is_that_of_its_answers(wide):
+    """Against the answers of the bundle with the exact index, user by user; 1,000 of the 1,200 are asked."""
+    exact, loaded = load(wide / "flat"), load(wide / "ivf")
+    names = [exact.users[int(row)] for row in np.linspace(0, 1199, 1000).astype(int)]
+    shared = [
+        len({one.item for one in exact.for_user(name, 10)} & {one.item for one in loaded.for_user(name, 10)})
+        for name in names
+    ]
+    assert loaded.index_recall(10) == pytest.approx(np.mean(shared) / 10)
+    assert 0.1 < loaded.index_recall(10) < 0.99
+    assert load(wide / "hnsw").index_recall(10) > 0.99
+    assert exact.index_recall(10) == 1
+
+
+def test_the_model_is_not_judged_by_an_approximate_index(wide):
+    _, prepared = recipe.open_run(wide / "run")
+    asked, retriever = prepared.asked("test"), load(wide / "ivf").retriever
+    with pytest.raises(ExactnessError, match="an index that may miss items"):
+        measure(retriever, asked, [10])
+    assert measure(retriever, asked, [10], approximate=True).means["recall@10"] > 0
 
 
 # What is refused -----------------------------------------------------------------------------------------------------

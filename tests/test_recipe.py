@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from twotower_lib import recipe, settings
+from twotower_lib.bundle import load
 from twotower_lib.data import DataSettings
 from twotower_lib.errors import ArtifactError, DataError, OutputExistsError, TwoTowerError
+from twotower_lib.index import IndexSettings
 from twotower_lib.recipe import Recipe, compose
 from twotower_lib.sources import SOURCES
 from twotower_lib.training import load_state
@@ -179,6 +181,14 @@ def test_force_replaces_a_run(mine):
     assert settings.load(Recipe, mine / "recipe.yaml").seed == 9
     assert not (mine / "evaluations.jsonl").exists()
     assert [path.name for path in mine.parent.iterdir()] == ["run"]
+
+
+def test_an_export_takes_the_settings_of_its_index(run, tmp_path):
+    chosen = IndexSettings(kind="hnsw", links=8, ef_construction=20, ef_search=5)
+    recipe.export(run, tmp_path / "bundle", index=chosen)
+    assert load(tmp_path / "bundle").retriever.index.settings == chosen
+    recipe.export(run, tmp_path / "bundle", force=True)
+    assert load(tmp_path / "bundle").retriever.index.settings == recipe.ExportSettings().index == IndexSettings()
 
 
 def test_a_bundle_that_is_there_is_refused_and_replaced_by_force(run, tmp_path):

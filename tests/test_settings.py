@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import hypothesis
@@ -173,6 +174,76 @@ def test_every_config_file_composes_and_holds_only_what_differs():
 
 def test_the_groups_are_the_folders():
     assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == set(recipe.GROUPS)
+
+
+# A record and overrides, without files -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A record inside another."""
+
+    rate: float = 0.5
+    names: tuple[str, ...] = ("a",)
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.rate < 0:
+            raise SettingError(f"part.rate = {self.rate}", "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """What is overridden."""
+
+    word: str | None = "w"
+    on: bool = False
+    part: Part = field(default_factory=Part)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changed"),
+    [
+        ([], Whole(word="before", part=Part(limit=3))),
+        (["on=true", "word=after"], Whole(word="after", on=True, part=Part(limit=3))),
+        (["part.limit=null", "word=null"], Whole(word=None, part=Part())),
+        (["part.rate=1", "part.rate=2"], Whole(word="before", part=Part(rate=2.0, limit=3))),
+        (["part.names=[x,y]"], Whole(word="before", part=Part(names=("x", "y"), limit=3))),
+        (["word=${x} = 'y'"], Whole(word="${x} = 'y'", part=Part(limit=3))),
+    ],
+)
+def test_a_record_is_overridden_and_keeps_the_rest(overrides, changed):
+    before = Whole(word="before", part=Part(limit=3))
+    after = settings.overridden(before, overrides)
+    assert after == changed
+    assert isinstance(after.part.names, tuple) and isinstance(after.part.rate, float)
+    assert before == Whole(word="before", part=Part(limit=3))
+
+
+def test_text_that_a_record_holds_already_is_kept_as_it_is():
+    assert settings.overridden(Whole(word="${x}"), ["on=true"]) == Whole(word="${x}", on=True)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("part.rat=1", "no setting is called part.rat\nneeded: a known name\nto do: did you mean part.rate?"),
+        (
+            "out=x",
+            "no setting is called out\nneeded: a known name\nto do: known: on, part.limit, part.names, part.rate, w",
+        ),
+        ("part.rate", "part.rate without a value\nneeded: part.rate=VALUE"),
+        ("part.rate=fast", "part.rate = fast\nneeded: a number"),
+        ("part.limit=2.5", "part.limit = 2.5\nneeded: a whole number or null"),
+        ("on=perhaps", "on = perhaps\nneeded: true or false"),
+        ("part.rate=-1", "part.rate = -1.0\nneeded: 0 or more"),
+        ("part=x", "no setting is called part"),
+    ],
+)
+def test_a_wrong_override_of_a_record(override, said):
+    with pytest.raises(SettingError) as caught:
+        settings.overridden(Whole(), [override])
+    assert said in str(caught.value)
 
 
 # What is refused -----------------------------------------------------------------------------------------------------

@@ -24,13 +24,16 @@ from safetensors.torch import load_model, save_model
 
 from twotower_lib.data import Catalogue, Ids, Rows
 from twotower_lib.features import Features
-from twotower_lib.index import FaissIndex
+from twotower_lib.index import FLAT, FaissIndex, IndexSettings, recall_against_exact
 from twotower_lib.ranking import Queries, Ragged, Recommendations
-from twotower_lib.retriever import Retriever
+from twotower_lib.retriever import Retriever, exact_retriever
 from twotower_lib.storage import open_folder, write_folder
-from twotower_lib.towers import HeadSettings, TowerSettings, TwoTower, embed_catalogue
+from twotower_lib.towers import HeadSettings, TowerSettings, TwoTower, embed_catalogue, embed_queries
 
 BUNDLE = "bundle"
+
+RECALL_USERS = 1000
+"""Users, at most, on whose queries the recall of an index is measured."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,22 @@ class Bundle:
     facts: Mapping[str, Any]
     """Where it comes from: the data's name and hash, the protocol, the run's settings."""
 
+    def query(self, user: str) -> Queries:
+        """The query of a known user: their row, and the items known of them as the history.
+
+        Raises:
+            UnknownIdError: nobody has this id.
+        """
+        row = np.array([self.users.row(user)])
+        return Queries(row, self.seen.take(row))
+
     def for_user(self, user: str, k: int) -> list[Result]:
         """The k best items for a known user, without those they know.
 
         Raises:
             UnknownIdError: nobody has this id.
         """
-        row = np.array([self.users.row(user)])
-        known = self.seen.take(row)
-        return self._results(self.retriever.recommend(Queries(row, known), k, known))
+        return self._new_to(self.query(user), k)
 
     def for_history(self, items: Sequence[str], k: int) -> list[Result]:
         """The k best items for a person known only by these item ids, oldest first, without these items.
@@ -71,8 +81,7 @@ class Bundle:
         Raises:
             UnknownIdError: an item has no such id.
         """
-        query = Queries.of_history(self.catalogue.items.rows(items))
-        return self._results(self.retriever.recommend(query, k, query.history))
+        return self._new_to(Queries.of_history(self.catalogue.items.rows(items)), k)
 
     def similar(self, item: str, k: int) -> list[Result]:
         """The k items closest to an item.
@@ -82,9 +91,21 @@ class Bundle:
         """
         return self._results(self.retriever.similar(self.catalogue.items.rows([item]), k))
 
+    def index_recall(self, k: int = 10) -> float:
+        """Recall@k of the index against exact search, over up to `RECALL_USERS` users, without what they know."""
+        known = np.flatnonzero(self.seen.lengths)
+        users = known[np.linspace(0, len(known) - 1, min(len(known), RECALL_USERS)).astype(np.int64)]
+        asked = Queries(users, self.seen.take(users))
+        towers, features, index = self.retriever.towers, self.retriever.features, self.retriever.index
+        exact = exact_retriever(towers, features).index
+        return recall_against_exact(index, exact, embed_queries(towers, features, asked), k, asked.history)
+
     def history_of(self, user: str) -> Rows:
         """The item rows known of a user, oldest first."""
         return self.seen[self.users.row(user)]
+
+    def _new_to(self, query: Queries, k: int) -> list[Result]:
+        return self._results(self.retriever.recommend(query, k, query.history))
 
     def _results(self, found: Recommendations) -> list[Result]:
         pairs = zip(found.items[0], found.scores[0], strict=True)
@@ -104,11 +125,13 @@ def save(
     seen: Ragged,
     facts: Mapping[str, Any],
     force: bool = False,
+    settings: IndexSettings = FLAT,
 ) -> None:
-    """Write a bundle as one act; see `storage.write_folder`."""
+    """Write a bundle as one act, with an index of these settings; see `storage.write_folder`."""
     vectors = embed_catalogue(towers, features)
-    index = FaissIndex(vectors)
-    described = {**facts, "metric": index.metric, "towers": asdict(towers.settings), "features": _scalars(features)}
+    index = FaissIndex(vectors, settings)
+    described = {**facts, "metric": index.metric, "index": asdict(index.settings)}
+    described |= {"towers": asdict(towers.settings), "features": _scalars(features)}
     with write_folder(path, BUNDLE, described, force) as work:
         save_model(towers, str(work / "towers.safetensors"))
         save_file(_arrays(features, seen), work / "arrays.safetensors")

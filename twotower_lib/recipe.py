@@ -25,6 +25,7 @@ from twotower_lib.data import Dataset, DataSettings, load
 from twotower_lib.errors import ArtifactError, SettingError
 from twotower_lib.evaluation import KS, Measured, Questions, Report, evaluate, measure, questions
 from twotower_lib.features import Features, HistorySettings, fit_features
+from twotower_lib.index import FLAT, IndexSettings
 from twotower_lib.retriever import exact_retriever
 from twotower_lib.split import Part, Split, SplitSettings, items_of_users, split
 from twotower_lib.storage import finish_replacing, new_folder, refuse_existing, write_text
@@ -215,7 +216,14 @@ def measured_references(
     }
 
 
-def export(out: Path, path: Path, force: bool = False) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """What an export may choose."""
+
+    index: IndexSettings = FLAT
+
+
+def export(out: Path, path: Path, force: bool = False, index: IndexSettings = FLAT) -> None:
     """Write the bundle of a complete run: the towers of `final` (of `best` without a refit), and all that is known."""
     refuse_existing(path, force)
     recipe, prepared = open_run(out)
@@ -235,4 +243,5 @@ def export(out: Path, path: Path, force: bool = False) -> None:
         items_of_users(known),
         facts,
         force,
+        index,
     )

@@ -57,6 +57,30 @@ def composed(kind: type[Record], groups: Sequence[str], overrides: Sequence[str]
     return _record(kind, plain)
 
 
+def overridden(record: Record, overrides: Sequence[str]) -> Record:
+    """The record with settings changed by overrides, without the files in `configs/`; the last one of a name counts.
+
+    Args:
+        record: the settings as they are.
+        overrides: `name=value`.
+
+    Raises:
+        SettingError: an override is unknown (the nearest known one is named), has the wrong type, or is out of range.
+    """
+    kind = type(record)
+    given = dict(_named(kind, (), one) for one in overrides)
+    config = _schema(record)
+    for name, value in given.items():
+        if not _is_text(kind, name):
+            OmegaConf.update(config, name, _parsed(name, value))
+    plain = OmegaConf.to_container(config, resolve=False)
+    for name, value in given.items():
+        if _is_text(kind, name):
+            _put(kind, plain, name, value)
+    changed: Record = _record(kind, plain)
+    return changed
+
+
 def save(record: Any, path: Path) -> None:
     """Write all settings, defaults included, so that a later change of a default changes nothing that was written."""
     write_text(path, OmegaConf.to_yaml(OmegaConf.structured(record)))
@@ -77,9 +101,9 @@ def load(kind: type[Record], path: Path) -> Record:
     return _record(kind, OmegaConf.to_container(merged, resolve=False))
 
 
-def _schema(kind: Any) -> Any:
-    """The dataclasses as a schema; a frozen class marks every node read-only, which would refuse any override."""
-    schema = OmegaConf.structured(kind)
+def _schema(record: Any) -> Any:
+    """A dataclass or a record as a schema; a frozen one marks every node read-only, which would refuse any override."""
+    schema = OmegaConf.structured(record)
     _unlock(schema)
     return schema
 
@@ -126,7 +150,8 @@ def _named(record: Any, groups: Sequence[str], override: str) -> tuple[str, str]
     name, is_given, value = override.partition("=")
     known = known_settings(record)
     if name not in known and name not in groups:
-        raise SettingError(f"no setting is called {name}", "a known name", nearest(name, [*known, *groups, "out"]))
+        names = [*known, *groups, "out"] if groups else known
+        raise SettingError(f"no setting is called {name}", "a known name", nearest(name, names))
     if not is_given:
         raise SettingError(f"{name} without a value", f"{name}=VALUE")
     if name in groups:
@@ -145,16 +170,22 @@ def _check_option(group: str, value: str) -> None:
 
 def _fits(record: Any, name: str, value: str) -> bool:
     """Whether Hydra reads this value as one of the setting's type."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     schema = _schema(record)
     try:
-        OmegaConf.update(schema, name, OverridesParser.create().parse_override(f"{name}={value}").value())
+        OmegaConf.update(schema, name, _parsed(name, value))
         OmegaConf.select(schema, name, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, ValueError):
         return False
     return True
+
+
+def _parsed(name: str, value: str) -> Any:
+    """What Hydra reads this value as."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_override(f"{name}={value}").value()
 
 
 def _is_text(record: Any, name: str) -> bool:

@@ -4,6 +4,8 @@ To join: one line in `INDEXES` (name -> a function from float32 vectors to an in
 must keep as well stands in the tests that take `index_of`; those of the exact order take `exact_index_of`.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,11 +14,16 @@ from hypothesis.extra.numpy import arrays
 
 from tests.oracles.naive_ranking import naive_products, naive_top_k
 from twotower_lib.errors import ShapeError
-from twotower_lib.index import ExactIndex, FaissIndex
+from twotower_lib.index import ExactIndex, FaissIndex, IndexSettings, recall_against_exact
 from twotower_lib.ranking import NOTHING, Index, Ragged
 from twotower_lib.topk import TILE
 
-INDEXES = {"exact": ExactIndex, "faiss-flat": FaissIndex}
+INDEXES = {
+    "exact": ExactIndex,
+    "faiss-flat": FaissIndex,
+    "faiss-hnsw": partial(FaissIndex, settings=IndexSettings(kind="hnsw", ef_search=32)),
+    "faiss-ivf": partial(FaissIndex, settings=IndexSettings(kind="ivf", lists=60, probes=6)),
+}
 EXACT = ["exact", "faiss-flat"]
 
 
@@ -47,6 +54,26 @@ def assert_exact(index, vectors, queries, k, exclude=None):
     assert answer.scores.dtype == np.float32
 
 
+def clustered(rows, dim, seed, lengths=0.0):
+    """Vectors around 40 centres, as those of similar items are; their lengths differ by this much."""
+    generator = np.random.default_rng(seed)
+    centres = np.random.default_rng(0).standard_normal((40, dim))
+    vectors = centres[generator.integers(40, size=rows)] + 0.7 * generator.standard_normal((rows, dim))
+    vectors *= np.exp(lengths * generator.standard_normal((rows, 1)))
+    return vectors.astype(np.float32)
+
+
+def assert_in_order(answer, vectors, queries, exclude=None):
+    """Whatever was found has its own product as score, comes in order, once, and is not excluded."""
+    products = naive_products(queries, vectors)
+    for query, (items, scores) in enumerate(zip(answer.items, answer.scores, strict=True)):
+        items = items[items != NOTHING]
+        assert items.tolist() == sorted(items, key=lambda item: (-products[query, item], item))
+        assert len(set(items)) == len(items)
+        np.testing.assert_allclose(scores[: len(items)], products[query, items], rtol=1e-6)
+        assert exclude is None or not set(items) & set(exclude[query])
+
+
 def test_keeps_the_contract(index_of):
     index = index_of(normal(5, 3))
     assert isinstance(index, Index)
@@ -69,6 +96,41 @@ def test_measures_the_inner_product_and_not_the_distance(index_of):
     """To the query (1, 0) the nearest item is (1, 0) with product 1; (3, 3) is farther off and has product 3."""
     index = index_of(np.array([[1, 0], [3, 3], [0.9, 0]], dtype=np.float32))
     np.testing.assert_array_equal(index.search(np.array([[1, 0]], dtype=np.float32), 3).items, [[1, 0, 2]])
+
+
+@pytest.mark.parametrize("lengths", [0.0, 0.2])
+@pytest.mark.parametrize("k", [10, 100])
+def test_finds_most_of_what_there_is(index_of, lengths, k):
+    """By distance, exactly, it would be 2 of 3 at best."""
+    vectors, queries = clustered(4000, 16, 1, lengths), clustered(100, 16, 2)
+    index, exact = index_of(vectors), ExactIndex(vectors)
+    assert_in_order(index.search(queries, k), vectors, queries)
+    assert recall_against_exact(index, exact, queries, k) >= (1 if index.is_exact else 0.8)
+    by_distance = ((queries[:, None] - vectors) ** 2).sum(2).argsort(1)[:, :k]
+    true = exact.search(queries, k).items
+    assert np.mean([len(set(one) & set(other)) / k for one, other in zip(by_distance, true, strict=True)]) < 2 / 3
+
+
+@pytest.mark.parametrize("excluded", [30, 200, 400])
+def test_k_items_are_found_though_all_the_best_are_excluded(index_of, excluded):
+    """The best are excluded and as many others, but for every third query, which excludes nothing."""
+    vectors, queries = clustered(8000, 16, 1), clustered(60, 16, 2)
+    index, exact = index_of(vectors), ExactIndex(vectors)
+    best, others = exact.search(queries, excluded).items, random_lists(60, excluded, 8000)
+    exclude = Ragged.of([[] if query % 3 == 0 else {*best[query], *others[query]} for query in range(60)])
+    answer = index.search(queries, 20, exclude)
+    assert (answer.items != NOTHING).all()
+    assert_in_order(answer, vectors, queries, exclude)
+    assert recall_against_exact(index, exact, queries, 20, exclude) >= (1 if index.is_exact else 0.8)
+
+
+def test_fills_up_only_where_fewer_than_k_are_left_of_many(index_of):
+    vectors, queries = normal(3000, 8), normal(3, 8, seed=1)
+    left = [[], [2999], [5, 70, 2000]]
+    exclude = Ragged.of([sorted(set(range(3000)) - set(one)) for one in left])
+    answer = index_of(vectors).search(queries, 3, exclude)
+    assert [sorted(items[items != NOTHING]) for items in answer.items] == left
+    assert_in_order(answer, vectors, queries, exclude)
 
 
 @pytest.mark.parametrize("n_items", [1, 2, 63, 64, 65, 1000, TILE[1] - 1, TILE[1], TILE[1] + 1, 2 * TILE[1] + 65])
@@ -98,9 +160,9 @@ def test_excluded_items_never_appear_and_k_others_do(exact_index_of, excluded):
     assert_exact(exact_index_of(vectors), vectors, queries, 12, exclude)
 
 
-def test_exclusion_of_exactly_the_best(index_of):
+def test_exclusion_of_exactly_the_best(exact_index_of):
     vectors, queries = normal(500, 4), normal(6, 4, seed=1)
-    index = index_of(vectors)
+    index = exact_index_of(vectors)
     best = index.search(queries, 60).items
     rest = index.search(queries, 20, Ragged.of(best[:, :40]))
     np.testing.assert_array_equal(rest.items, best[:, 40:])
@@ -160,6 +222,17 @@ def test_a_batch_answers_as_its_queries_do_one_by_one(index_of):
         single = index.search(queries[row : row + 1], 10, exclude.slice(row, row + 1))
         np.testing.assert_array_equal(single.items[0], batch.items[row])
         np.testing.assert_array_equal(single.scores[0], batch.scores[row])
+
+
+def test_a_batch_answers_as_its_queries_do_though_rounding_decides(index_of):
+    """Two items, 600 times each: one is the other read backwards, and so is each query, so that their products are
+    equal but for the order of the sum. It is enough queries for a BLAS to add up in another order than for one."""
+    item, half = normal(1, 258), normal(1000, 129, seed=1)
+    index = index_of(np.concatenate([item.repeat(600, axis=0), item[:, ::-1].repeat(600, axis=0)]))
+    queries = np.concatenate([half, half[:, ::-1]], axis=1)
+    batch = index.search(queries, 5).items
+    for row in range(0, 1000, 25):
+        np.testing.assert_array_equal(index.search(queries[row : row + 1], 5).items[0], batch[row])
 
 
 def test_exact_indexes_agree_on_close_scores():

@@ -1,6 +1,8 @@
 """Mistakes in the exact top k, the indexes and the baselines, and for each the test that sees it."""
 
-TOPK, INDEX, BASELINES = (f"twotower_lib/{name}.py" for name in ("topk", "index", "baselines"))
+TOPK, ANN, INDEX, BUNDLE, BASELINES = (
+    f"twotower_lib/{name}.py" for name in ("topk", "ann", "index", "bundle", "baselines")
+)
 
 MUTANTS = [
     dict(
@@ -19,10 +21,129 @@ MUTANTS = [
     ),
     dict(
         name="index metric L2",
-        file=INDEX,
-        old="faiss.IndexFlatIP(",
-        new="faiss.IndexFlatL2(",
+        file=ANN,
+        old="faiss.IndexFlatIP(vectors",
+        new="faiss.IndexFlatL2(vectors",
         test="tests/test_index.py::test_the_file_is_one_of_faiss",
+    ),
+    dict(
+        name="index metric L2 in the graph of an hnsw",
+        file=ANN,
+        old="settings.links, faiss.METRIC_INNER_PRODUCT",
+        new="settings.links, faiss.METRIC_L2",
+        test="tests/contracts/test_indexes.py::test_finds_most_of_what_there_is",
+    ),
+    dict(
+        name="index metric L2 in the lists of an ivf",
+        file=ANN,
+        old="lists, faiss.METRIC_INNER_PRODUCT",
+        new="lists, faiss.METRIC_L2",
+        test="tests/contracts/test_indexes.py::test_finds_most_of_what_there_is",
+    ),
+    dict(
+        name="index metric L2 between a query and the lists",
+        file=ANN,
+        old="faiss.IndexFlatIP(dim)",
+        new="faiss.IndexFlatL2(dim)",
+        test="tests/test_index.py::test_the_file_is_one_of_faiss",
+    ),
+    dict(
+        name="centroids of length 1",
+        file=ANN,
+        old="index.cp.spherical = False",
+        new="index.cp.spherical = True",
+        test="tests/test_ann.py::test_lists_keep_the_lengths_of_their_items",
+    ),
+    dict(
+        name="every index declared exact",
+        file=INDEX,
+        old='self.is_exact = self.settings.kind == "flat"',
+        new="self.is_exact = True",
+        test="tests/contracts/test_indexes.py::test_declares_its_exactness",
+    ),
+    dict(
+        name="excluded items left in what FAISS found",
+        file=INDEX,
+        old="(items != NOTHING) & ~_excluded(",
+        new="(items != NOTHING) | _excluded(",
+        test="tests/contracts/test_indexes.py::test_k_items_are_found_though_all_the_best_are_excluded",
+    ),
+    dict(
+        name="search not widened",
+        file=INDEX,
+        old="WIDENINGS = (1, 4, 16)",
+        new="WIDENINGS = (1, 1, 1)",
+        test="tests/test_index.py::test_the_search_widens_until_k_are_found_and_is_exact_in_the_end",
+    ),
+    dict(
+        name="last resort missing",
+        file=INDEX,
+        old="            self._write_exact(asked)\n",
+        new="            pass\n",
+        test="tests/test_index.py::test_the_search_widens_until_k_are_found_and_is_exact_in_the_end",
+    ),
+    dict(
+        name="any answer of an approximate index taken as final",
+        file=INDEX,
+        old="if index.is_exact else -np.inf)",
+        new="if index.is_exact else -np.inf) if index.is_exact else last == last",
+        test="tests/test_index.py::test_the_search_widens_until_k_are_found_and_is_exact_in_the_end",
+    ),
+    dict(
+        name="excluded items fill the lists of an ivf",
+        file=ANN,
+        old=" + math.ceil(room / filled)",
+        new="",
+        test="tests/contracts/test_indexes.py::test_k_items_are_found_though_all_the_best_are_excluded",
+    ),
+    dict(
+        name="room for the exclusions of the whole batch",
+        file=INDEX,
+        old="room = _room(seen.lengths)",
+        new="room = np.full(len(queries), _room(seen.lengths).max(initial=0))",
+        test="tests/test_index.py::test_a_query_is_searched_as_widely_as_its_own_exclusions_ask_for",
+    ),
+    dict(
+        name="lists chosen for a whole batch by BLAS",
+        file=ANN,
+        old="UNTIL_BLAS = 16",
+        new="UNTIL_BLAS = 1024",
+        test="tests/contracts/test_indexes.py::test_a_batch_answers_as_its_queries_do_though_rounding_decides",
+    ),
+    dict(
+        name="ef_search lost on the way to the file",
+        file=ANN,
+        old='"ef_search": graph.efSearch',
+        new='"ef_search": FLAT.ef_search',
+        test="tests/test_index.py::test_a_loaded_index_is_the_saved_one",
+    ),
+    dict(
+        name="probes lost on the way to the file",
+        file=ANN,
+        old="probes=index.nprobe",
+        new="probes=FLAT.probes",
+        test="tests/test_index.py::test_a_loaded_index_is_the_saved_one",
+    ),
+    dict(
+        name="probes not handed to the index",
+        file=ANN,
+        old="    index.nprobe = settings.probes\n",
+        new="",
+        test="tests/test_ann.py::test_settings_are_read_from_the_index_itself",
+    ),
+    dict(
+        name="recall over the places of a list",
+        file=INDEX,
+        old="hits = (true[:, :, None] == found[:, None, :]).any(2) & is_item",
+        new="hits = (true == found) & is_item",
+        test="tests/test_index.py::test_recall_counted_by_hand",
+    ),
+    dict(
+        name="recall of an index without the exclusions that users have",
+        file=BUNDLE,
+        old="embed_queries(towers, features, asked), k, asked.history)",
+        new="embed_queries(towers, features, asked), k)",
+        test="tests/test_bundle.py::test_the_recall_of_an_index_is_that_of_its_answers",
     ),
     dict(
         name="index metric L2 accepted from a file",

@@ -1,0 +1,120 @@
+"""The kinds of FAISS index: their settings, how they are built, and how hard they try."""
+
+import subprocess
+import sys
+
+import faiss
+import numpy as np
+import pytest
+
+from twotower_lib.ann import BUILDERS, CLASSES, IndexSettings, build, kind_of, settings_of, vectors_in
+from twotower_lib.errors import SettingError
+from twotower_lib.index import ExactIndex, FaissIndex, recall_against_exact
+
+KINDS = tuple(CLASSES)
+
+
+def normal(rows, dim, seed=0):
+    return np.random.default_rng(seed).standard_normal((rows, dim), dtype=np.float32)
+
+
+def biased(rows, dim, spread, seed):
+    """Unit vectors with an item bias as one more dimension, as a normalised tower with a bias has them."""
+    vectors = normal(rows, dim, seed)
+    bias = spread * normal(rows, 1, seed + 1)
+    return np.concatenate([vectors / np.linalg.norm(vectors, axis=1, keepdims=True), bias], axis=1)
+
+
+def asking(vectors):
+    """The same with the constant 1 of the user side in place of the bias."""
+    return np.concatenate([vectors[:, :-1], np.ones((len(vectors), 1), np.float32)], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"kind": "hnws"}, "index.kind = hnws\nneeded: flat, hnsw, ivf\nto do: did you mean hnsw?"),
+        ({"links": 1}, "index.links = 1\nneeded: 2 or more"),
+        ({"ef_construction": 0}, "index.ef_construction = 0\nneeded: 1 or more"),
+        ({"ef_search": 0}, "index.ef_search = 0\nneeded: 1 or more"),
+        ({"lists": 0}, "index.lists = 0\nneeded: 1 or more"),
+        ({"probes": -3}, "index.probes = -3\nneeded: 1 or more"),
+    ],
+)
+def test_settings_that_are_refused(wrong, said):
+    with pytest.raises(SettingError) as caught:
+        IndexSettings(**wrong)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("items", "asked", "lists"),
+    [
+        *[(1, None, 1), (77, None, 1), (78, None, 2), (1682, None, 43), (10_000, None, 256), (10**6, None, 4000)],
+        *[(100, 30, 30), (20, 30, 20)],
+    ],
+)
+def test_lists_by_the_size_of_the_catalogue(items, asked, lists):
+    """4 sqrt(n), of which each gets 39 items at least: 1682 // 39 = 43, 10,000 // 39 = 256, 4 sqrt(10^6) = 4,000."""
+    assert IndexSettings(lists=asked).lists_of(items) == lists
+
+
+def test_every_kind_is_built_and_recognised():
+    assert BUILDERS.keys() == CLASSES.keys()
+    for kind in KINDS:
+        index = build(normal(300, 8), IndexSettings(kind=kind))
+        assert kind_of(index) == settings_of(index).kind == kind
+        np.testing.assert_array_equal(vectors_in(index), normal(300, 8))
+    assert kind_of(faiss.IndexLSH(8, 8)) == ""
+
+
+def test_settings_are_read_from_the_index_itself():
+    graph = IndexSettings(kind="hnsw", links=7, ef_construction=33, ef_search=21)
+    assert settings_of(build(normal(300, 8), graph)) == graph
+    lists = IndexSettings(kind="ivf", lists=9, probes=4)
+    assert settings_of(build(normal(300, 8), lists)) == lists
+    assert settings_of(build(normal(300, 8), IndexSettings(kind="ivf"))).lists == 7  # 300 // 39
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_vectors_give_equal_bytes_whatever_the_threads(kind):
+    made = []
+    before = faiss.omp_get_max_threads()
+    for threads in (1, 4, before):
+        faiss.omp_set_num_threads(threads)
+        made.append(faiss.serialize_index(build(normal(3000, 24), IndexSettings(kind=kind))).tobytes())
+    assert made[0] == made[1] == made[2]
+
+
+@pytest.mark.parametrize("items", [1, 2, 5, 60])
+def test_a_tiny_catalogue_is_built_without_a_word(items):
+    """FAISS warns on standard error, in C++, where k-means has fewer than 39 items for a centroid."""
+    code = (
+        "import numpy as np; from twotower_lib.index import FaissIndex, IndexSettings as S\n"
+        f"vectors = np.random.default_rng(0).standard_normal(({items}, 4), dtype=np.float32)\n"
+        "for settings in (S(kind='ivf'), S(kind='ivf', lists=50), S(kind='hnsw'), S()):\n"
+        "    print(FaissIndex(vectors, settings).search(vectors[:1], 1).items.shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("(1, 1)\n" * 4, "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high"),
+    [("hnsw", {"ef_search": 1, "links": 4}, {"ef_search": 200, "links": 4}), ("ivf", {"probes": 1}, {"probes": 60})],
+)
+def test_more_effort_finds_more(kind, low, high):
+    vectors, queries = normal(4000, 16), normal(200, 16, seed=1)
+    little, much = (
+        recall_against_exact(FaissIndex(vectors, IndexSettings(kind=kind, **one)), ExactIndex(vectors), queries, 10)
+        for one in (low, high)
+    )
+    assert little < 0.8 < 0.95 < much
+
+
+def test_lists_keep_the_lengths_of_their_items():
+    """With centroids of length 1, the default of FAISS, only half is found: the bias of the items is lost to them."""
+    vectors = biased(6000, 16, 0.4, seed=0)
+    queries = asking(biased(200, 16, 0.4, seed=5))
+    index = FaissIndex(vectors, IndexSettings(kind="ivf", lists=100, probes=4))
+    assert recall_against_exact(index, ExactIndex(vectors), queries, 10) > 0.65
