@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import http.client
 import json
 import os
+import re
+import shlex
 import shutil
+import signal
+import socket
+import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+import twotower_lib
 from twotower_lib import formats
 from twotower_lib.baselines import BASELINES
+from twotower_lib.bundle import load
 from twotower_lib.cli import main
 from twotower_lib.sources import SOURCES, fetch
 
@@ -55,7 +64,7 @@ def invoked(*arguments):
 def test_help_names_every_command():
     done = invoked("--help")
     assert done.exit_code == 0
-    assert list(main.commands) == ["sources", "train", "resume", "evaluate", "export", "query"]
+    assert list(main.commands) == ["sources", "fetch", "train", "resume", "evaluate", "export", "query", "serve"]
     for name, command in main.commands.items():
         assert f"\n  {name} " in done.output
         assert command.help
@@ -92,6 +101,26 @@ def test_sources_as_json(twotower):
     assert [one["name"] for one in found] == list(SOURCES)
     assert {one["name"]: one["here"] for one in found}["toy"] == str(ROOT / "datasets" / "toy.csv")
     assert all(one.keys() == {"name", "what", "licence", "users", "items", "interactions", "here"} for one in found)
+
+
+def test_fetch_says_where_each_data_set_lies(twotower, tmp_path):
+    done = twotower.good("fetch", "toy", "toy", env={"TWOTOWER_CACHE": str(tmp_path / "cache")})
+    assert done.out == f"toy              {ROOT / 'datasets' / 'toy.csv'}\n" * 2
+
+
+def test_fetch_takes_what_is_in_the_mirror_and_verifies_it(twotower, tmp_path):
+    (tmp_path / "ml-100k.zip").write_bytes(b"not the archive")
+    places = {"TWOTOWER_CACHE": str(tmp_path / "cache"), "TWOTOWER_MIRROR": str(tmp_path)}
+    done = twotower("fetch", "toy", "ml-100k", env=twotower.offline | places)
+    assert (done.code, done.out.split()[0]) == (2, "toy")  # what came before it is told
+    assert f"{tmp_path / 'ml-100k.zip'}: its hash is not the one of the registry" in done.err
+
+
+def test_fetch_looks_at_every_name_first(twotower):
+    refused(twotower("fetch", "toy", "ml-100"), 'no data set "ml-100"', "did you mean ml-100k?")
+    refused(twotower("fetch", "csv"), "nothing can be fetched for csv")
+    done = twotower("fetch")
+    assert (done.code, done.out) == (2, "") and "Missing argument 'NAMES...'" in done.err
 
 
 def test_a_command_that_is_not_there():
@@ -201,11 +230,42 @@ def test_evaluate_no_run(twotower, tmp_path):
 
 
 def test_export(twotower, made, tmp_path):
-    assert twotower.good("export", made[0], tmp_path / "b").out == f"wrote {tmp_path / 'b'}\n"
+    assert twotower.good("export", made[0], tmp_path / "b").out == f"wrote {tmp_path / 'b'}; index flat, exact\n"
     refused(twotower("export", made[0], tmp_path / "b"), "exists already", "--force")
     twotower.good("export", made[0], tmp_path / "b", "--force")
     refused(twotower("export", tmp_path, tmp_path / "c"), "no run in")
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("settings", [("index=hnsw", "index.ef_search=9"), ("index.kind=ivf", "index.lists=3")])
+def test_export_with_an_approximate_index_tells_its_recall(twotower, made, tmp_path, settings):
+    """Of a catalogue of 40 items every search is exact in the end."""
+    kind = settings[0].partition("=")[2]
+    done = twotower.good("export", made[0], tmp_path / "b", *settings)
+    assert done.out == f"wrote {tmp_path / 'b'}; index {kind}, recall@10 1.000 against exact search\n"
+    index = load(tmp_path / "b").facts["index"]
+    name, _, value = settings[1].removeprefix("index.").partition("=")
+    assert (index["kind"], index[name]) == (kind, int(value))
+    assert len(twotower.good("query", tmp_path / "b", "--user", "p01", "--json").json["results"]) == 10
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("index=hnws", "index.kind = hnws\nneeded: flat, hnsw, ivf\nto do: did you mean hnsw?"),
+        ("index", "index.kind without a value\nneeded: index.kind=VALUE"),
+        (
+            "index.ef_serch=9",
+            "no setting is called index.ef_serch\nneeded: a known name\nto do: did you mean index.ef_s",
+        ),
+        ("index.ef_search=many", "index.ef_search = many\nneeded: a whole number"),
+        ("index.probes=0", "index.probes = 0\nneeded: 1 or more"),
+        ("part=test", "no setting is called part"),
+    ],
+)
+def test_export_with_a_wrong_setting_writes_nothing(twotower, made, tmp_path, setting, said):
+    refused(twotower("export", made[0], tmp_path / "b", setting), said)
+    assert list(tmp_path.iterdir()) == []
 
 
 ASKED = {"user": ("--user", "p01"), "history": ("--history", "f01", "--history", "f02"), "item": ("--item", "f01")}
@@ -292,6 +352,73 @@ def test_a_real_process_from_train_to_query(twotower, tmp_path):
     assert twotower.real("evaluate", run, "--json").json["part"] == "valid"
     assert twotower.real("export", run, bundle).code == 0
     assert len(twotower.real("query", bundle, "--user", "p01", "--json").json["results"]) == 10
+
+
+# serve ---------------------------------------------------------------------------------------------------------------
+
+
+def test_serve_says_how_to_ask_and_leaves_in_peace(twotower, made):
+    with twotower.start("serve", made[1], "--port", "0") as process:
+        line = process.stdout.readline()
+        said = re.fullmatch(rf"serving {made[1]} at http://127\.0\.0\.1:(\d+); try: curl -s (.*)\n", line)
+        url, *options = shlex.split(said[2])
+        assert url == f"http://127.0.0.1:{said[1]}/v1/recommend"
+        assert options == ["-H", "content-type: application/json", "-d", '{"user": "p01", "k": 5}']
+        connection = http.client.HTTPConnection("127.0.0.1", int(said[1]), timeout=20)
+        connection.request("POST", "/v1/recommend", options[3], {"content-type": "application/json"})
+        results = json.loads(connection.getresponse().read())["results"]
+        connection.request("GET", "/readyz")
+        served = json.loads(connection.getresponse().read())["bundle"]
+        connection.close()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert {"results": results} == twotower.good("query", made[1], "--user", "p01", "-k", "5", "--json").json
+    assert served["manifest_sha256"] == hashlib.sha256((made[1] / "manifest.json").read_bytes()).hexdigest()
+    assert (served["name"], served["protocol"]) == (made[1].name, "last")
+    assert (process.returncode, out) == (0, "")
+    assert [entry.split()[2:5] for entry in err.splitlines()] == [
+        ["POST", "/v1/recommend", "200"],
+        ["GET", "/readyz", "200"],
+    ]
+
+
+def test_serve_what_is_no_bundle(twotower, made, tmp_path):
+    refused(twotower("serve", tmp_path / "nowhere", "--port", "0"), "no folder")
+    refused(twotower("serve", made[0], "--port", "0"), "manifest.json is missing")
+    broken = shutil.copytree(made[1], tmp_path / "broken")
+    (broken / "index.faiss").write_bytes(b"")
+    refused(twotower("serve", broken, "--port", "0"), f"{broken / 'index.faiss'} is damaged")
+
+
+def test_serve_at_an_address_that_cannot_be_used(twotower, made):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused(twotower("serve", made[1], "--port", str(port)), f"port {port}: Address already in use", "--port 0")
+    refused(twotower("serve", made[1], "--host", "192.0.2.1", "--port", "0"), "host 192.0.2.1, port 0: ")
+    refused(twotower("serve", made[1], "--port", "65536"), "port = 65536", "needed: a number from 0 to 65535")
+
+
+@pytest.mark.parametrize("missing", ["fastapi", "prometheus_client", "uvicorn"])
+def test_serve_without_the_extra(made, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(sys.modules, "twotower_lib.serving", raising=False)
+    monkeypatch.delattr(twotower_lib, "serving", raising=False)
+    done = invoked("serve", made[1])
+    assert (done.exit_code, done.stdout) == (2, "")
+    lines = [
+        f"error: {missing} is not installed",
+        'needed: the extra "serving"',
+        'to do: pip install "twotower[serving]"',
+    ]
+    assert done.stderr.splitlines() == lines
+
+
+def test_the_help_of_serve_says_the_defaults():
+    from twotower_lib.serving import ServingSettings
+
+    told = {one.name: one.help for one in main.commands["serve"].params if one.name != "bundle"}
+    assert told.keys() == {"host", "port"}
+    assert all(f"without it {getattr(ServingSettings(), name)}" in text for name, text in told.items())
 
 
 # A person's own files ------------------------------------------------------------------------------------------------

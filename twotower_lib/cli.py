@@ -7,6 +7,7 @@ training run, which `twotower resume` continues.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 STOPPED = 130
 SHOWN_HISTORY = 10
+OF_THE_EXTRA = {"fastapi", "prometheus_client", "uvicorn"}
 
 
 class Commands(click.Group):
@@ -73,6 +75,18 @@ def _described(row: Mapping[str, Any]) -> str:
 
 
 @main.command()
+@click.argument("names", nargs=-1, required=True)
+def fetch(names: Sequence[str]) -> None:
+    """Bring data sets into the cache ahead of time, verified, and say where each lies: twotower fetch ml-100k."""
+    from twotower_lib.sources import fetch, source_named
+
+    for name in names:
+        source_named(name)  # a misspelt name is told before anything is downloaded
+    for name in names:
+        click.echo(f"{name:<16} {', '.join(str(path) for path in fetch(name).paths)}")
+
+
+@main.command()
 @click.argument("settings", nargs=-1)
 @click.option("--force", is_flag=True, help="Replace a run that is there already.")
 def train(settings: Sequence[str], force: bool) -> None:
@@ -119,13 +133,28 @@ def evaluate(run: Path, settings: Sequence[str], against: str, everything: bool,
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("settings", nargs=-1)
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
-def export(run: Path, bundle: Path, force: bool) -> None:
-    """Write the bundle of a complete run: towers, vocabularies, catalogue, vectors and index in one folder."""
-    from twotower_lib import recipe
+def export(run: Path, bundle: Path, settings: Sequence[str], force: bool) -> None:
+    """Write the bundle of a complete run: towers, vocabularies, catalogue, vectors and index in one folder.
 
-    recipe.export(run, bundle, force)
-    click.echo(f"wrote {bundle}")
+    The index is exact, or approximate: index=hnsw index.ef_search=128, or index=ivf index.probes=32.
+    """
+    from twotower_lib import recipe
+    from twotower_lib.settings import overridden
+
+    named = ["index.kind" + one[5:] if one.partition("=")[0] == "index" else one for one in settings]
+    index = overridden(recipe.ExportSettings(), named).index
+    recipe.export(run, bundle, force, index)
+    found = "exact" if index.kind == "flat" else _recall(bundle)
+    click.echo(f"wrote {bundle}; index {index.kind}, {found}")
+
+
+def _recall(path: Path) -> str:
+    """How much the approximate index of a bundle finds."""
+    from twotower_lib.bundle import load
+
+    return f"recall@10 {load(path).index_recall(10):.3f} against exact search"
 
 
 @main.command()
@@ -167,6 +196,25 @@ def _answer(loaded: Bundle, user: str | None, history: Sequence[str], item: str 
     lines = [heading, *(f"    {title}" for title in shown), "", "rank  score  item"]
     lines += [f"{one.rank:>4}  {one.score:>5.3f}  {one.item:<6} {one.title}" for one in results]
     return "\n".join(lines)
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--host", help="Address to listen at; without it 127.0.0.1, which only this machine reaches.")
+@click.option("--port", type=int, help="Port; without it 8000. 0 takes any that is free.")
+def serve(bundle: Path, host: str | None, port: int | None) -> None:
+    """Answer over HTTP: recommendations, similar items, health and metrics, until Ctrl-C."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch and FAISS load: one request needs no second thread
+    try:
+        from twotower_lib import serving
+    except ModuleNotFoundError as error:
+        if error.name not in OF_THE_EXTRA:
+            raise
+        raise SettingError(
+            f"{error.name} is not installed", 'the extra "serving"', 'pip install "twotower[serving]"'
+        ) from None
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    serving.serve(bundle, serving.ServingSettings(**given))  # type: ignore[arg-type]
 
 
 def _taken(name: str, settings: Sequence[str]) -> tuple[str | None, list[str]]:
