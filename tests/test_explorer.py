@@ -154,6 +154,7 @@ def test_the_sources_of_every_shown_score_add_up_to_it(pair):
 def test_the_largest_shares_are_named_and_the_rest_is_counted(pair):
     catalogue = pair["one"].catalogue
     query = [3, 4, 9, 7, 1]
+    assert len(for_history({"one": pair["one"]}, query[:3], 1).lists["one"][0].sources) == 3 + 1, "one other is named"
     (best,) = for_history({"one": pair["one"]}, query, 1).lists["one"]
     parts = pair["one"].retriever.contributions(Queries.of_history(query), np.array([best.row]))
     order = np.argsort(-parts.of_history[0])
@@ -188,6 +189,12 @@ def test_models_of_different_catalogues(pair, tmp_path):
         for_history({"one": pair["one"], "own": load(tmp_path / "bundle")}, [1])
 
 
+def test_models_whose_people_know_different_items(pair):
+    other = replace(pair["other"], seen=Ragged(pair["other"].seen.values[::-1], pair["other"].seen.offsets))
+    with pytest.raises(SettingError, match="models whose people know different items"):
+        for_history({"one": pair["one"], "other": other}, [1])
+
+
 # Titles --------------------------------------------------------------------------------------------------------------
 
 
@@ -220,7 +227,13 @@ def test_places_in_the_other_list_in_words():
 def test_the_summary_names_the_median():
     lines = tuple(line(place, place, known_by=share) for place, share in enumerate((0.1, 0.4, 0.6), 1))
     assert Answer("?", (), {"one": lines}).summary == "one: the median item is known by 40% of the people."
-    assert Answer("?", (), {"one": ()}).summary == "one: the median item is known by 0% of the people."
+    assert Answer("?", (), {"one": ()}).summary == "one: no items."
+
+
+def test_the_summary_counts_what_was_held_out_even_if_nothing_was_found():
+    """None of the list is the telling case, so it is not left out."""
+    answer = Answer("?", (), {"one": (line(1, 1),)}, knows_later=True)
+    assert answer.summary.endswith("of the people, and 0 were met later.")
 
 
 def test_the_page_says_what_the_record_says(pair, person):

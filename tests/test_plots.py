@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 
+import numpy as np
 import pytest
 
 from twotower_lib.errors import SettingError
-from twotower_lib.plots import BEGIN, COLOURS, END, canvas, figure, on_this_machine
+from twotower_lib.plots import BEGIN, COLOURS, END, canvas, figure, on_this_machine, seen_from
 
 ALT = 'Line chart. Across: the epoch, from 1 to 3. Upwards: the loss in nats, from 0 to 7, "falling" & flat.'
 
@@ -77,3 +78,13 @@ def test_what_is_measured_here_stands_between_two_marks():
 
 def test_what_renders_itself_does_so():
     assert on_this_machine(figure(drawn(), alt=ALT))._repr_html_().startswith(f"{BEGIN}<figure>")
+
+
+def test_a_plane_seen_from_a_vector():
+    """From the first axis; of what is left the third axis varies most, by hand: 3, -1, 1 against 0, 1, 0."""
+    vectors = np.array([[1, 0, 3], [2, 1, -1], [-5, 0, 1]], dtype=np.float32)
+    across, up = seen_from(np.array([1, 0, 0], dtype=np.float32), vectors)
+    np.testing.assert_array_equal(across, [1, 2, -5])
+    covariance = np.cov(vectors[:, 1:].T)
+    _, main = np.linalg.eigh(covariance)
+    np.testing.assert_allclose(up, vectors[:, 1:] @ main[:, -1] * np.sign(main[1, -1]), rtol=1e-5)

@@ -4,13 +4,13 @@ Three functions ask (`for_person`, `for_history`, `similar_to`), and each gives 
 renders itself as HTML and as text. `Explorer` puts buttons and text fields over them and knows nothing else.
 
 A user tower that averages a history lets every score be split without a remainder (`Retriever.contributions`): an
-answer shows which items of the history a result comes from. The shares say how the score adds up. They don't say what
-would be recommended if an item were missing, because the length of the mean would change too.
+answer shows which items of the history a result comes from. The shares are bookkeeping, not causes: without an item
+the sum is scaled back to length 1 and the others take over, so a score falls by far less than the share that is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import chain
@@ -36,7 +36,7 @@ SHOWN_HISTORY = 12
 
 ONLY_HERE = "only here"
 
-MATCHES = 50
+MATCHES = 8
 """Titles that a search lists."""
 
 
@@ -65,6 +65,8 @@ class Answer:
     history: tuple[str, ...]
     """Titles that were asked with, latest first."""
     lists: Mapping[str, tuple[Line, ...]]
+    knows_later: bool = False
+    """Whether held-out items were given, to be marked."""
 
     def other_place(self, model: str, line: Line) -> str:
         """Where the item of a line stands in the list of the other model, in words."""
@@ -75,23 +77,20 @@ class Answer:
         return "same place" if places[line.row] == line.place else f"place {places[line.row]}"
 
     @property
-    def _knows_later(self) -> bool:
-        return any(line.came_later for lines in self.lists.values() for line in lines)
-
-    @property
     def summary(self) -> str:
-        """One sentence on how the lists differ."""
+        """A few words on how the lists differ."""
         parts = []
         if len(self.lists) == 2:
             one, other = ({line.row for line in lines} for lines in self.lists.values())
-            longest = max(len(one), len(other))
-            parts.append(f"{len(one & other)} of {longest} items are in both lists.")
-        for name, lines in self.lists.items():
-            known = np.median([line.known_by for line in lines]) if lines else 0.0
-            later = sum(line.came_later for line in lines)
-            met = f", and {later} were met later" if self._knows_later else ""
-            parts.append(f"{name}: the median item is known by {known:.0%} of the people{met}.")
-        return " ".join(parts)
+            parts.append(f"{len(one & other)} of {max(len(one), len(other))} items are in both lists.")
+        return " ".join([*parts, *(f"{name}: {self._of(lines)}" for name, lines in self.lists.items())])
+
+    def _of(self, lines: tuple[Line, ...]) -> str:
+        if not lines:
+            return "no items."
+        known = np.median([line.known_by for line in lines])
+        later = f", and {sum(line.came_later for line in lines)} were met later" if self.knows_later else ""
+        return f"the median item is known by {known:.0%} of the people{later}."
 
     def _repr_html_(self) -> str:
         return render(self)
@@ -121,20 +120,22 @@ def for_person(models: Models, user: str, k: int = 10, later: Ragged | None = No
         SettingError: there are no models or more than two, or their catalogues differ.
     """
     query = _first(models).query(user)
-    held_out = () if later is None else later[int(query.user[0])].tolist()
+    held_out = None if later is None else later[int(query.user[0])].tolist()
     return _recommended(models, f"Person {user} knows {len(query.history.values)} items.", query, k, held_out)
 
 
 def for_history(models: Models, items: Sequence[int], k: int = 10) -> Answer:
     """The k best items of each model for a person without an id who likes these item rows, oldest first."""
-    return _recommended(models, f"A person who likes {len(items)} items.", Queries.of_history(items), k)
+    return _recommended(
+        models, f"A person who likes {len(items)} item{'s' * (len(items) != 1)}.", Queries.of_history(items), k
+    )
 
 
 def similar_to(models: Models, item: int, k: int = 10) -> Answer:
     """The k items of each model that are closest to an item."""
     first = _first(models)
     found = {name: bundle.retriever.similar(np.array([item]), k) for name, bundle in models.items()}
-    lists = {name: _lines(first, answer, None, ()) for name, answer in found.items()}
+    lists = {name: _lines(first, answer, None, []) for name, answer in found.items()}
     return Answer(f"Items like {titled(first.catalogue, item)}.", (), lists)
 
 
@@ -159,15 +160,22 @@ def _first(models: Models) -> Bundle:
     first, *rest = models.values()
     if any(other.catalogue.items != first.catalogue.items or other.users != first.users for other in rest):
         raise SettingError("models of different catalogues or people", "bundles of runs on the same data")
+    if not all(np.array_equal(other.seen.values, first.seen.values) for other in rest):
+        raise SettingError("models whose people know different items", "bundles of runs on the same split")
     return first
 
 
-def _recommended(models: Models, question: str, query: Queries, k: int, later: Iterable[int] = ()) -> Answer:
+def _recommended(models: Models, question: str, query: Queries, k: int, later: list[int] | None = None) -> Answer:
     first, lists = _first(models), {}
     for name, bundle in models.items():
         found = bundle.retriever.recommend(query, k, query.history)
-        lists[name] = _lines(first, found, _contributions(bundle, query, found), later)
-    return Answer(question, tuple(titled(first.catalogue, row) for row in query.history[0][::-1].tolist()), lists)
+        lists[name] = _lines(first, found, _contributions(bundle, query, found), later or [])
+    return Answer(
+        question,
+        tuple(titled(first.catalogue, row) for row in query.history[0][::-1].tolist()),
+        lists,
+        later is not None,
+    )
 
 
 def _contributions(bundle: Bundle, query: Queries, found: Recommendations) -> Contributions | None:
@@ -178,9 +186,7 @@ def _contributions(bundle: Bundle, query: Queries, found: Recommendations) -> Co
         return None
 
 
-def _lines(
-    bundle: Bundle, found: Recommendations, parts: Contributions | None, later: Iterable[int]
-) -> tuple[Line, ...]:
+def _lines(bundle: Bundle, found: Recommendations, parts: Contributions | None, later: list[int]) -> tuple[Line, ...]:
     catalogue, held_out = bundle.catalogue, set(later)
     known_by = np.bincount(bundle.seen.values, minlength=len(catalogue)) / max(len(bundle.users), 1)
     return tuple(
@@ -203,8 +209,9 @@ def _sources(catalogue: Catalogue, parts: Contributions, place: int) -> tuple[tu
     """The largest shares of the history by title, the rest of it, and what is not history; together the score."""
     shares = parts.of_history[place]
     order = np.argsort(-shares, kind="stable")
-    named = [(catalogue.titles[parts.history[one]], float(shares[one])) for one in order[:SHOWN_SOURCES]]
-    rest = order[SHOWN_SOURCES:]
+    shown = SHOWN_SOURCES if len(order) > SHOWN_SOURCES + 1 else len(order)
+    named = [(catalogue.titles[parts.history[one]], float(shares[one])) for one in order[:shown]]
+    rest = order[shown:]
     others = [(f"{len(rest)} others", float(shares[rest].sum()))] if len(rest) else []
     own = [("the item's own bias", float(parts.of_bias[place])), ("the person", float(parts.of_rest[place]))]
     return (*named, *others, *(one for one in own if one[1]))
@@ -219,7 +226,8 @@ def render(answer: Answer) -> str:
     history = "; ".join(escape(title) for title in shown) + (f"; and {more} more" if more > 0 else "")
     tables = "".join(_table(answer, name) for name in answer.lists)
     return (
-        f'<div class="tt-answer"><p><b>{escape(answer.question)}</b> {escape(answer.summary)}</p>'
+        f'<div class="tt-answer" style="line-height: 1.4">'
+        f'<p role="status"><b>{escape(answer.question)}</b> {escape(answer.summary)}</p>'
         + (f"<p>Latest first: {history}</p>" if history else "")
         + f'<div style="display: flex; flex-wrap: wrap; gap: 1.5em; align-items: flex-start">{tables}</div></div>'
     )
@@ -240,7 +248,9 @@ def _row(line: Line, other_place: str) -> str:
     later = " <b>✓ met later</b>" if line.came_later else ""
     genres = f" <small>{escape(line.genres)}</small>" if line.genres else ""
     sources = ", ".join(f"{escape(shorten(title, 30, placeholder=' …'))} {share:+.3f}" for title, share in line.sources)
-    item = f"<b>{escape(line.title)}</b>{later}{genres}" + (f"<br><small>from {sources}</small>" if sources else "")
+    item = f"<b>{escape(line.title)}</b>{later}{genres}" + (
+        f"<br><small>largest shares: {sources}</small>" if sources else ""
+    )
     cells = [str(line.place), item, f"{line.known_by:.0%}", f"{line.score:.3f}"]
     if other_place:
         cells.append(f"<b>{other_place}</b>" if other_place == ONLY_HERE else other_place)
@@ -251,10 +261,20 @@ def _row(line: Line, other_place: str) -> str:
 # The widget ----------------------------------------------------------------------------------------------------------
 
 PERSON, HISTORY, SIMILAR = "a person", "a history of your own", "items like one item"
+WHAT_TO_DO = {
+    HISTORY: "Search for a title, choose one of those that are found, and add it to the history.",
+    SIMILAR: "Search for a title and choose one of those that are found.",
+}
+NAMED = {"style": {"description_width": "8em"}, "tooltip": ""}  # without a text for it, the tooltip is "null"
+FIELD = {"layout": {"width": "28em", "max_width": "98%"}, **NAMED}
+UNDER_FIELD = {"width": "max-content", "margin": "4px 0 8px calc(8em + 10px)"}
 
 
 class Explorer:
-    """Text fields, lists and buttons over the three questions; every one can be reached with the keyboard.
+    """Text fields, choices and buttons over the three questions.
+
+    All of it works with the keyboard alone: Tab moves, Space chooses and presses. No list asks for the arrow keys,
+    because JupyterLab takes them for itself everywhere but in text fields (ipywidgets issue 3912).
 
     Args:
         models: one or two bundles by name.
@@ -266,17 +286,17 @@ class Explorer:
     def __init__(self, models: Models, user: str, k: int = 10, later: Ragged | None = None) -> None:
         self.models, self.later, self.catalogue = models, later, _first(models).catalogue
         names = _first(models).users.names
-        self.mode = widgets.RadioButtons(options=[PERSON, HISTORY, SIMILAR], description="Ask for")
-        self.user = widgets.Combobox(value=user, options=names, description="Person", continuous_update=False)
-        self.k = widgets.BoundedIntText(value=k, min=1, max=50, description="How many")
-        self.words = widgets.Text(description="Search", placeholder="words of a title")
-        self.matches = widgets.Select(description="Titles", rows=5)
-        self.history = widgets.Select(description="History", rows=5)
-        self.add = widgets.Button(description="Add to the history")
-        self.remove = widgets.Button(description="Remove from it")
+        self.mode = _choice("Ask for", [PERSON, HISTORY, SIMILAR])
+        self.user = widgets.Combobox(value=user, options=names, description="Person", continuous_update=False, **FIELD)
+        self.k = widgets.BoundedIntText(value=k, min=1, max=50, description="How many", **FIELD)
+        self.words = widgets.Text(description="Search", placeholder="words of a title", **FIELD)
+        self.matches, self.history = _choice("Titles"), _choice("History")
+        self.add = widgets.Button(description="Add to the history", layout=UNDER_FIELD)
+        self.remove = widgets.Button(description="Remove from it", layout=UNDER_FIELD)
         self.shown = widgets.HTML()
         chosen = widgets.VBox([self.history, self.remove])
         self.searching = widgets.HBox([widgets.VBox([self.words, self.matches, self.add]), chosen])
+        self.searching.layout.flex_flow = "row wrap"
         self.box = widgets.VBox([self.mode, self.user, self.searching, self.k, self.shown])
         self._wire(chosen)
         self._changed()
@@ -284,6 +304,7 @@ class Explorer:
     def _wire(self, chosen: widgets.VBox) -> None:
         """What happens when something is touched, and the names by which tests find it on a page."""
         self.box.add_class("tt-explorer")
+        self.shown.add_class("jp-RenderedHTMLCommon")  # tables as in any other output of JupyterLab
         for name in ("mode", "user", "k", "words", "matches", "history", "add", "remove", "shown"):
             getattr(self, name).add_class(f"tt-{name}")
         self.words.observe(self._search, "value")
@@ -294,19 +315,24 @@ class Explorer:
         self.only_for = {HISTORY: [self.searching, chosen, self.add], SIMILAR: [self.searching], PERSON: [self.user]}
 
     def _search(self, change: object) -> None:
-        found = find_titles(self.catalogue, self.words.value)
-        self.matches.options = [(titled(self.catalogue, row), row) for row in found]
-        self.matches.index = 0 if found else None
+        found = find_titles(self.catalogue, self.words.value, limit=len(self.catalogue))
+        self.matches.description = f"{min(len(found), MATCHES)} of {len(found)} titles"
+        self._list(self.matches, found[:MATCHES], 0)
 
     def _add(self, button: object) -> None:
         row = self.matches.value
         if row is not None and row not in self._rows():
-            self.history.options = [*self.history.options, (titled(self.catalogue, row), row)]
+            self._list(self.history, [*self._rows(), row], -1)
             self._changed()
 
     def _remove(self, button: object) -> None:
-        self.history.options = [one for one in self.history.options if one[1] != self.history.value]
+        self._list(self.history, [row for row in self._rows() if row != self.history.value], -1)
         self._changed()
+
+    def _list(self, choice: widgets.RadioButtons, rows: list[int], chosen: int) -> None:
+        """Offer items, one of them chosen."""
+        choice.options = [(shorten(titled(self.catalogue, row), 40, placeholder=" …"), row) for row in rows]
+        choice.index = range(len(rows))[chosen] if rows else None
 
     def _rows(self) -> list[int]:
         return [row for _, row in self.history.options]
@@ -316,7 +342,7 @@ class Explorer:
         for one in chain(*self.only_for.values()):
             one.layout.display = "" if one in needed else "none"
         try:
-            self.shown.value = f'<div role="status">{self._answer()}</div>'
+            self.shown.value = self._answer()
         except TwoTowerError as error:
             self.shown.value = f'<div role="alert"><pre>{escape(str(error))}</pre></div>'
 
@@ -327,9 +353,17 @@ class Explorer:
             return render(for_history(self.models, self._rows(), self.k.value))
         if self.mode.value == SIMILAR and self.matches.value is not None:
             return render(similar_to(self.models, self.matches.value, self.k.value))
-        return "Search for a title and choose one of those that are found."
+        return f'<p role="status">{WHAT_TO_DO[self.mode.value]}</p>'
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = dict(self.box._repr_mimebundle_(**kwargs))
         bundle["text/plain"] = "The explorer, which needs a running kernel; the table below it shows its first answer."
         return bundle
+
+
+def _choice(name: str, options: Sequence[str] = ()) -> widgets.RadioButtons:
+    """Options beside their name, as a field stands beside its own."""
+    layout = {"width": "max-content", "max_width": "none"}  # ipywidgets prints an option that wraps over the next one
+    choice = widgets.RadioButtons(description=name, options=options, layout=layout, **NAMED)
+    choice.add_class("widget-inline-hbox")
+    return choice

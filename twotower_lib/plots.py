@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from twotower_lib.errors import SettingError
 
@@ -82,6 +84,23 @@ def figure(drawing: Figure, alt: str) -> Picture:
     drawn = io.BytesIO()
     drawing.savefig(drawn, format="png", metadata={"Software": None})
     return Picture(drawn.getvalue(), alt)
+
+
+def seen_from(viewer: NDArray[np.float32], vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """Vectors in a plane: their inner product with one of them, and the direction in which they differ most otherwise.
+
+    Args:
+        viewer: of shape (dim); length 1.
+        vectors: of shape (rows, dim).
+
+    Returns:
+        two arrays of shape (rows): the products, and the first principal component of what they leave over.
+    """
+    products = vectors @ viewer
+    rest = vectors - np.outer(products, viewer)
+    _, _, directions = np.linalg.svd(rest - rest.mean(axis=0), full_matrices=False)
+    first = directions[0] * np.sign(directions[0][np.abs(directions[0]).argmax()])
+    return products, rest @ first
 
 
 def on_this_machine(shown: object) -> OnThisMachine:
