@@ -19,8 +19,8 @@ LIBRARY = Path(__file__).resolve().parent.parent / "twotower_lib"
 LIBRARY_LIMIT = 5_000
 """Lines of the library without the exercises."""
 
-NOTEBOOK_LIMIT = 2_500
-"""Lines of the modules that notebooks import, which a student reads."""
+NOTEBOOK_LIMIT = 2_750
+"""Lines of the modules that notebooks import, which a student reads; `recipe` and `bundle` since `00_start`."""
 
 HALF_OF_FUNCTIONS, NINE_IN_TEN = 10, 30
 """Lines under which that many functions stay."""
@@ -31,7 +31,7 @@ FILE_LIMIT = 400
 LONG_FILES: dict[str, str] = {}
 """Path within the library -> the one idea that keeps it whole."""
 
-BEHIND_THE_NOTEBOOKS = {"errors", "storage", "settings", "sources", "formats", "own_files", "topk"}
+BEHIND_THE_NOTEBOOKS = {"errors", "storage", "settings", "sources", "formats", "own_files", "topk", "ann"}
 BEHIND_THE_NOTEBOOKS |= {"monitoring", "serving", "exercises", "cli"}
 """Modules that no notebook imports."""
 

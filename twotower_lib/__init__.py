@@ -15,15 +15,20 @@ The modules, lowest layer first; each may import only from those above it in thi
     split       Interactions -> Split(train, valid, test), a function a protocol
     features    rows -> codes: ids, history, categories
     topk        scores -> the exact top k
+    ann         settings -> an index of FAISS: flat, hnsw, ivf
     batches     who meets whom, and the log q of this sampler
     towers      user tower, item tower, temperature
     evaluation  recommendations and held-out items -> Report
     index       item vectors -> nearest neighbours, exact or with FAISS
     baselines   random, popularity, item-kNN, EASE, iALS
     retriever   towers, features and index as one Recommender
+    plots       pictures that say in words what they show
     bundle      the exported artifact, and back to a Retriever
     training    the loop, checkpoints, resume
     recipe      all settings, and the straight line: prepare, train, evaluate, export
+    explorer    one or two bundles beside each other, in a notebook
+    exercises   tasks that check themselves, with hints; a file a chapter
+    serving     a bundle over HTTP: recommendations, similar items, health, metrics
     cli         the commands
 
 The public names load when they are first used, so that `import twotower_lib` is instant.
