@@ -1,4 +1,4 @@
-"""The loss against arithmetic, a naive loop, a peer, finite differences, and the full softmax that it estimates."""
+"""The losses against arithmetic, naive loops, peers, finite differences, and the full softmax that they estimate."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from tests.oracles.naive_loss import finite_differences, naive_loss
+from tests.oracles.naive_loss import finite_differences, naive_corrected_loss, naive_full_loss, naive_loss
 from twotower_lib import losses
 from twotower_lib.errors import ShapeError
 from twotower_lib.losses import (
     apply_mask,
     correct,
+    correct_drawn,
+    corrected_log_q_softmax,
+    full_softmax,
     in_batch_softmax,
     known_positives_mask,
     same_item_mask,
@@ -240,6 +243,215 @@ def test_a_rare_negative_weighs_more_than_a_popular_one():
     assert (pull[2] / pull[1]).item() == pytest.approx(100)
 
 
+# --- The full softmax -------------------------------------------------------------------------------------------------
+
+CATALOGUE = torch.tensor([[0.8, 0.4], [0.2, 0.6], [-0.4, 0.0]], dtype=torch.float64)
+
+
+def test_the_full_softmax_by_hand():
+    # scores s:               row 0: .8 .2 -.4      row 1: .4 .6 0
+    # logits s / T, T = .5:   row 0: 1.6 .4 -.8     row 1: .8 1.2 0
+    # positive 1 of row 0:    ln(1 + e^1.2 + e^-1.2) = 1.530678
+    # positive 1 of row 1:    ln(e^-.4 + 1 + e^-1.2) = .678802
+    first = math.log(1 + math.exp(1.2) + math.exp(-1.2))
+    second = math.log(math.exp(-0.4) + 1 + math.exp(-1.2))
+    assert (first, second) == pytest.approx((1.530678, 0.678802), abs=1e-6)
+    close(full_softmax(USER, CATALOGUE, torch.tensor([1, 1]), temperature=0.5), (first + second) / 2)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.07])
+def test_the_full_softmax_equals_the_naive_loop(temperature):
+    user, item, _, _ = a_batch(3)
+    positives = torch.tensor([8, 0, 0, 3, 7, 5])
+    expected = naive_full_loss(user.tolist(), item.tolist(), positives.tolist(), temperature)
+    close(full_softmax(user, item, positives, temperature=temperature), expected)
+
+
+def test_the_gradient_of_the_full_softmax_is_probability_less_one_at_the_positive():
+    user, item, _, _ = a_batch(3)
+    positives, point = torch.tensor([8, 0, 0, 3, 7, 5]), item.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(full_softmax(user, point, positives, temperature=0.2), point)
+    wanted = torch.nn.functional.one_hot(positives, 9)
+    close(gradient, (torch.softmax(user @ item.T / 0.2, dim=1) - wanted).T @ user / 6 / 0.2)
+
+
+def test_a_batch_that_holds_the_catalogue_once_is_the_full_softmax():
+    user, item, _, _ = a_batch(0)
+    close(in_batch_softmax(user, item, temperature=0.2), full_softmax(user, item, torch.arange(6), temperature=0.2))
+
+
+def test_equal_scores_cost_the_log_of_the_catalogue():
+    close(
+        full_softmax(torch.zeros(2, 3), torch.ones(7, 3), torch.tensor([6, 0]), temperature=0.1).double(),
+        math.log(7),
+        1e-6,
+    )
+
+
+# --- The positive was given, not drawn --------------------------------------------------------------------------------
+
+
+def test_the_corrected_form_by_hand():
+    # items 0, 1, 2 with q = 1/2, 1/4, 1/4; columns 0, 1, 1, 2; T = 1, every logit 0 but that of the last column, ln 3.
+    # row 0 (item 0): three draws from the rest, each of chance 1/2 there: (2 + 2 + 3 * 2) / 3 = 10/3; ln(1 + 10/3)
+    # row 1 (item 1): two draws, of chances 2/3 and 1/3, for column 2 is its own: (3/2 + 3 * 3) / 2 = 21/4; ln(1 + 21/4)
+    user = torch.ones(2, 1, dtype=torch.float64)
+    item = torch.tensor([[0.0], [0.0], [0.0], [math.log(3)]], dtype=torch.float64)
+    log_q = torch.tensor([1 / 2, 1 / 4, 1 / 4, 1 / 4], dtype=torch.float64).log()
+    candidates = torch.tensor([0, 1, 1, 2])
+    found = corrected_log_q_softmax(user, item, temperature=1.0, log_q=log_q, candidates=candidates)
+    close(found, (math.log(13 / 3) + math.log(25 / 4)) / 2)
+    # item 2 is known to be liked in row 0, so its draw counts as 0: (2 + 2 + 0) / 3 = 4/3
+    drop = torch.tensor([[False, False, False, True], [False] * 4])
+    found = corrected_log_q_softmax(user, item, temperature=1.0, log_q=log_q, candidates=candidates, drop=drop)
+    close(found, (math.log(7 / 3) + math.log(25 / 4)) / 2)
+
+
+def a_sampled_batch(extra):
+    """A batch whose q is one value an item, as it is in training: 0, 2, 5 and 7 have .1, .4, .3, .05."""
+    user, item, _, items = a_batch(extra)
+    share = torch.zeros(8, dtype=torch.float64)
+    share[[0, 2, 5, 7]] = torch.tensor([0.1, 0.4, 0.3, 0.05], dtype=torch.float64)
+    return user, item, share.log()[items], items
+
+
+def known_mask(items):
+    return known_positives_mask(items, *known_pairs(KNOWN), 6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.07])
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("extra", [0, 3])
+def test_the_corrected_form_equals_its_naive_loop(temperature, known, extra):
+    user, item, log_q, items = a_sampled_batch(extra)
+    expected = naive_corrected_loss(
+        user.tolist(),
+        item.tolist(),
+        temperature,
+        log_q=log_q.tolist(),
+        items=items.tolist(),
+        known=KNOWN if known else None,
+    )
+    drop = known_mask(items) if known else None
+    found = corrected_log_q_softmax(user, item, temperature=temperature, log_q=log_q, candidates=items, drop=drop)
+    close(found, expected)
+
+
+def as_published(user, item, temperature, log_q, items, drop):
+    """The paper's form: the softmax over the drawn columns alone, each row weighted by 1 - p, which has no gradient."""
+    logits = user @ item.T / temperature
+    own = logits.diagonal()
+    same = items[: len(user), None] == items[None, :]
+    of_others = log_q - torch.log1p(-log_q[: len(user)].exp())[:, None]
+    drawn = (logits - of_others).masked_fill(same | drop, -torch.inf)
+    with torch.no_grad():
+        estimate = drawn.exp().sum(1) / (~same).sum(1)
+        weight = 1 - own.exp() / (own.exp() + estimate)
+    return (weight * (drawn.logsumexp(1) - own)).mean()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_the_gradient_is_that_of_the_published_form_with_its_detached_weight(known):
+    user, item, log_q, items = a_sampled_batch(3)
+    drop = known_mask(items) & known
+    points = [one.clone().requires_grad_() for one in (user, item, torch.tensor(0.3, dtype=torch.float64))]
+    ours = corrected_log_q_softmax(
+        points[0], points[1], temperature=points[2], log_q=log_q, candidates=items, drop=drop
+    )
+    published = as_published(*points, log_q, items, drop)
+    for one, other in zip(torch.autograd.grad(ours, points), torch.autograd.grad(published, points), strict=True):
+        close(one, other)
+
+
+def test_the_gradient_of_the_corrected_form_equals_finite_differences_of_its_naive_loop():
+    user, item, log_q, items = a_sampled_batch(3)
+    options = {"log_q": log_q.tolist(), "items": items.tolist(), "known": KNOWN}
+    point = item.clone().requires_grad_()
+    loss = corrected_log_q_softmax(user, point, temperature=0.3, log_q=log_q, candidates=items, drop=known_mask(items))
+    expected = finite_differences(lambda v: naive_corrected_loss(user.numpy(), v, 0.3, **options), item.numpy())
+    close(torch.autograd.grad(loss, point)[0], expected, 1e-8)
+
+
+def test_the_whole_catalogue_drawn_once_at_an_even_q_is_the_full_softmax():
+    """Nothing is left to chance then: the loss and its gradient are those of the full softmax, to the last digit."""
+    user, item, _, _ = a_batch(3)
+    point = item.clone().requires_grad_()
+    even = torch.full((9,), math.log(1 / 9), dtype=torch.float64)
+    truth = full_softmax(user, point, torch.arange(6), temperature=0.2)
+    found = corrected_log_q_softmax(user, point, temperature=0.2, log_q=even, candidates=torch.arange(9))
+    close(found, truth)
+    close(torch.autograd.grad(found, point)[0], torch.autograd.grad(truth, point)[0])
+
+
+def test_the_corrected_form_needs_a_q_that_sums_to_one():
+    """A constant added to log q weighs the positive against all others; the classic form cannot tell."""
+    user, item, log_q, items = a_sampled_batch(3)
+    one, other = (
+        corrected_log_q_softmax(user, item, temperature=0.2, log_q=q, candidates=items) for q in (log_q, log_q - 1)
+    )
+    # Every other item seems e times as numerous, and less of it the positive's own: the loss rises by almost 1.
+    assert 0.5 < other - one < 1.5
+
+
+def test_each_draw_twice_changes_nothing():
+    user, item, log_q, items = a_sampled_batch(3)
+    once, twice = torch.tensor([0, 6, 7, 8]), torch.tensor([0, 6, 7, 8, 6, 7, 8])  # row 0, and its draws
+    one, other = (
+        corrected_log_q_softmax(user[:1], item[c], temperature=0.2, log_q=log_q[c], candidates=items[c])
+        for c in (once, twice)
+    )
+    close(one, other)
+
+
+def test_the_positive_drawn_again_changes_nothing():
+    user, item, log_q, items = a_sampled_batch(3)
+    again = torch.tensor([0, 6, 7, 8, 2, 5])  # columns 2 and 5 hold item 5, that of row 0
+    few, more = (
+        corrected_log_q_softmax(user[:1], item[c], temperature=0.2, log_q=log_q[c], candidates=items[c])
+        for c in (again[:4], again)
+    )
+    close(few, more)
+
+
+def test_a_permuted_batch_changes_nothing_in_the_corrected_form():
+    user, item, log_q, items = a_sampled_batch(3)
+    rows = torch.tensor([3, 0, 5, 1, 4, 2])
+    columns = torch.cat([rows, torch.tensor([8, 6, 7])])
+    one = corrected_log_q_softmax(user, item, temperature=0.1, log_q=log_q, candidates=items)
+    other = corrected_log_q_softmax(
+        user[rows], item[columns], temperature=0.1, log_q=log_q[columns], candidates=items[columns]
+    )
+    close(one, other)
+
+
+def test_only_the_diagonal_differs_from_the_classic_correction():
+    user, item, log_q, items = a_sampled_batch(3)
+    logits = scores(user, item)
+    moved = correct_drawn(logits, log_q, same_item_mask(items, 6)) - correct(logits, log_q)
+    # row 0 holds item 5 (q = .3), as do columns 2 and 5: n = 9 - 3. It gets ln(6 / .7) in the place of -ln .3.
+    close(moved[0, 0], math.log(6 / 0.7) + math.log(0.3))
+    assert moved.masked_fill(torch.eye(6, 9, dtype=torch.bool), 0.0).eq(0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_very_cold_temperature_stays_finite_in_the_corrected_form(dtype):
+    two, log_q = torch.eye(2, dtype=dtype), torch.tensor([0.5, 0.5], dtype=dtype).log()
+    options = {"temperature": 0.01, "log_q": log_q, "candidates": torch.arange(2)}
+    # one draw of chance 1/2 of which 1/2 is left: weight 1, so ln(1 + e^100) = 100, and the other way round 4e-44
+    assert corrected_log_q_softmax(two, two.flip(0), **options).item() == pytest.approx(100)
+    assert corrected_log_q_softmax(two, two, **options).item() == pytest.approx(0, abs=1e-30)
+
+
+def test_a_row_without_negatives_costs_nothing_in_the_corrected_form():
+    user, item, log_q, _ = a_sampled_batch(0)
+    user.requires_grad_()
+    same = torch.full((6,), 5)
+    loss = corrected_log_q_softmax(user, item, temperature=0.1, log_q=log_q[:1].expand(6), candidates=same)
+    assert loss.item() == 0
+    (gradient,) = torch.autograd.grad(loss, user)
+    assert gradient.eq(0).all()
+
+
 # --- Gradients --------------------------------------------------------------------------------------------------------
 
 
@@ -308,6 +520,51 @@ def test_log_q_makes_the_batch_an_estimate_of_the_full_softmax(temperature):
     assert error[1.0] < error[0.0] / 4, error
     # The order: a correction before T = .5 is one of strength 2 after it.
     assert error[1.0] < error[2.0] / 2, error
+
+
+def draws_forgotten(user, item, temperature, log_q, same):
+    """The positive uncorrected, and the sum of the negatives in the place of their mean."""
+    logits = scores(user, item) / temperature
+    logits = correct(logits, log_q).diagonal_scatter(logits.diagonal())
+    return softmax_loss(apply_mask(logits, same))
+
+
+def test_only_the_derived_losses_tend_to_the_full_softmax():
+    """Where people choose what the model rates highly, so that it matters what a loss makes of the positive.
+
+    Also caught: the sign of log q, a log q before the temperature, and a sum without the number of draws, each of which
+    a public library or a tutorial had.
+    """
+    generator = torch.Generator().manual_seed(0)
+    user, item = (torch.randn(n, 4, generator=generator, dtype=torch.float64) for n in (10, 40))
+    temperature, popular = 1.5, -torch.arange(1.0, 41, dtype=torch.float64).log()
+    chance = torch.softmax(user @ item.T / temperature + popular, dim=1) / 10
+    share, item = chance.sum(0), item.requires_grad_()
+    probability = torch.softmax(user @ item.detach().T / temperature, dim=1)
+    full = (probability / 10 - chance).T @ user / temperature
+
+    def losses_of(who, what):
+        u, v, log_q, same = user[who], item[what], share.log()[what], same_item_mask(what)
+        classic = {"temperature": temperature, "log_q": log_q}
+        yield "corrected", corrected_log_q_softmax(u, v, **classic, candidates=what)
+        yield "classic", in_batch_softmax(u, v, **classic)
+        yield "classic, masked", in_batch_softmax(u, v, **classic, drop=same)
+        yield "none", in_batch_softmax(u, v, temperature=temperature)
+        yield "+ log q", in_batch_softmax(u, v, **classic, log_q_strength=-1.0)
+        yield "(s - log q) / T", softmax_loss(scale(correct(scores(u, v), log_q), temperature))
+        yield "draws forgotten", draws_forgotten(u, v, temperature, log_q, same)
+
+    error = {}
+    for _ in range(60):
+        drawn = torch.multinomial(chance.flatten(), 512, replacement=True, generator=generator)
+        who, what = drawn // 40, drawn % 40
+        exact = torch.autograd.grad(full_softmax(user[who], item, what, temperature=temperature), item)[0]
+        for name, loss in losses_of(who, what):
+            error[name] = error.get(name, 0) + (torch.autograd.grad(loss, item, retain_graph=True)[0] - exact) / 60
+    error = {name: (total.norm() / full.norm()).item() for name, total in error.items()}
+    assert max(error.pop("corrected"), error.pop("classic")) < 0.06, error
+    assert min(error.values()) > 0.12, error
+    assert len(error) == 5
 
 
 # --- Extremes ---------------------------------------------------------------------------------------------------------
@@ -394,6 +651,8 @@ NOT_ENOUGH = (
     "needed: the same dimension on both sides, and at least one candidate a row: row i's positive is candidate i"
 )
 
+NO_CATALOGUE = "needed: the same dimension on both sides, and positives from 0 to the number of items - 1"
+
 
 @pytest.mark.parametrize(
     ("call", "told"),
@@ -405,6 +664,14 @@ NOT_ENOUGH = (
         (
             lambda: unwrap(scores)(torch.zeros(2, 3), torch.zeros(2, 2)),
             "user embeddings (2, 3), item embeddings (2, 2)\n" + NOT_ENOUGH,
+        ),
+        (
+            lambda: unwrap(full_softmax)(torch.zeros(2, 3), torch.zeros(4, 2), torch.tensor([0, 3]), temperature=1.0),
+            "user embeddings (2, 3), item embeddings (4, 2), 0 positives outside the catalogue\n" + NO_CATALOGUE,
+        ),
+        (
+            lambda: full_softmax(torch.zeros(3, 2), torch.zeros(4, 2), torch.tensor([0, 4, -1]), temperature=1.0),
+            "user embeddings (3, 2), item embeddings (4, 2), 2 positives outside the catalogue\n" + NO_CATALOGUE,
         ),
         (lambda: scale(torch.zeros(1, 1), 0.0), "temperature = 0.0\nneeded: a temperature above 0"),
         (lambda: scale(torch.zeros(1, 1), -0.5), "temperature = -0.5\nneeded: a temperature above 0"),
@@ -444,6 +711,7 @@ def test_nothing_is_changed_in_place():
     drop = drop_of(items, True, True)
     before = [one.clone() for one in (user, item, log_q, drop)]
     in_batch_softmax(user, item, temperature=0.1, log_q=log_q, drop=drop)
+    corrected_log_q_softmax(user, item, temperature=0.1, log_q=log_q, candidates=items, drop=drop)
     assert all(torch.equal(one, then) for one, then in zip((user, item, log_q, drop), before, strict=True))
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tests.golden.toy_losses import FILE, RECIPES, losses
-from tests.oracles.naive_loss import naive_loss
+from tests.oracles.naive_loss import naive_corrected_loss, naive_loss
 from twotower_lib import recipe, training
 from twotower_lib.errors import ArtifactError, SettingError
 from twotower_lib.evaluation import METRICS
@@ -173,6 +173,32 @@ def test_each_correction_is_switched_on_by_its_setting(same_item, known_positive
         known=likes if known_positives else None,
     )
     np.testing.assert_allclose(batch_loss(towers, batch, settings).item(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("known_positives", [False, True])
+def test_the_corrected_form_is_switched_on_by_its_setting(known_positives):
+    switches = ("loss.form=corrected", f"loss.known_positives={str(known_positives).lower()}")
+    phase = phase_of(*SMALL, "train.batch_size=24", *switches)
+    phase.towers.eval()
+    batch, towers = next(phase.batches.epoch(0)), phase.towers
+    likes = [set(batch.known_item[batch.known_row == row].tolist()) for row in range(len(batch))]
+    expected = naive_corrected_loss(
+        towers.embed_users(batch.user).tolist(),
+        towers.embed_items(batch.item).tolist(),
+        0.15,
+        log_q=batch.log_q.tolist(),
+        items=batch.items.tolist(),
+        known=likes if known_positives else None,
+    )
+    np.testing.assert_allclose(batch_loss(towers, batch, phase.loss).item(), expected, rtol=1e-5)
+
+
+def test_equal_scores_cost_the_corrected_form_the_log_of_the_catalogue():
+    """Whatever the batch: its value estimates the full softmax."""
+    phase = phase_of(*SMALL, *PLAIN[:2], "loss.form=corrected", "loss.known_positives=false")
+    losses = [batch_loss(phase.towers, batch, phase.loss).item() for batch in phase.batches.epoch(0)]
+    warm = np.count_nonzero(phase.batches.train.item_counts)
+    assert abs(np.mean(losses) - math.log(warm)) < 0.2 < abs(math.log(128) - math.log(warm))
 
 
 def test_a_fixed_temperature_is_not_trained():
@@ -535,6 +561,23 @@ def test_an_unknown_metric(metric):
 def test_a_strength_that_is_no_number(strength):
     with pytest.raises(SettingError, match="a finite strength"):
         LossSettings(log_q=strength)
+
+
+def test_an_unknown_form():
+    with pytest.raises(SettingError) as caught:
+        LossSettings(form="corected")
+    assert str(caught.value) == ("loss.form = corected\nneeded: classic or corrected\nto do: did you mean corrected?")
+
+
+@pytest.mark.parametrize("settings", [{"log_q": 0.5}, {"same_item": False}])
+def test_the_corrected_form_without_what_it_is_derived_from(settings):
+    with pytest.raises(SettingError) as caught:
+        LossSettings(form="corrected", **settings)
+    log_q, same_item = settings.get("log_q", 1.0), str(settings.get("same_item", True)).lower()
+    assert str(caught.value) == (
+        f"loss.form = corrected, loss.log_q = {log_q}, loss.same_item = {same_item}\n"
+        "needed: loss.log_q = 1 and loss.same_item = true, from which this form is derived"
+    )
 
 
 @pytest.mark.parametrize("device", ["nonsense", "meta", "cuda:99"])

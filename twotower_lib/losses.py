@@ -1,8 +1,8 @@
-"""The in-batch softmax loss, in the order of its derivation.
+"""The softmax loss over the catalogue, and its estimates from the items of a batch, in the order of the derivation.
 
 The model is p(item | user) = exp(l(user, item)) / sum over the catalogue of exp(l(user, .)), and the loss is the mean
-of -log p over the observed pairs. The sum over the catalogue is too long for a large one, so it is estimated from the
-items of the batch:
+of -log p over the observed pairs: `full_softmax`. The sum over the catalogue is too long for a large one, so it is
+estimated from the items of the batch:
 
 1. `scores`        s = <user, item>, every user of the batch against every item of it;
 2. `scale`         l = s / T, the logit (Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance
@@ -14,7 +14,8 @@ items of the batch:
 4. `same_item_mask`, `known_positives_mask`, `apply_mask`   a column that is no negative for a row leaves its sum;
 5. `softmax_loss`  the mean of -log softmax at the row's own positive.
 
-`in_batch_softmax` is the whole. A batch has one row a user and one column a candidate; the positive of row i is column
+`in_batch_softmax` is the whole. It corrects the positive as though it had been drawn, too; `corrected_log_q_softmax`
+does not. A batch has one row a user and one column a candidate; the positive of row i is column
 i, and columns beyond the rows are extra negatives. Nothing here knows a model, draws a number or keeps a state: the
 file can be copied out as it is.
 """
@@ -70,7 +71,7 @@ def correct(
 
     `log_q` is the natural logarithm of the chance that the sampler *in use* puts this candidate into a column: for
     in-batch negatives the item's share of the train rows. The correction follows the temperature; the other way round
-    it would be multiplied by 1 / T. A constant added to log q changes no loss.
+    it would be multiplied by 1 / T. A constant added to log q changes no softmax.
 
     Args:
         logits: scores already divided by the temperature.
@@ -163,6 +164,42 @@ def softmax_loss(logits: Float[Tensor, "batch cand"]) -> Float[Tensor, ""]:
     return torch.nn.functional.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
+def full_softmax(
+    user: Float[Tensor, "batch dim"],
+    item: Float[Tensor, "items dim"],
+    positives: Int[Tensor, " batch"],
+    *,
+    temperature: float | Float[Tensor, ""],
+) -> Float[Tensor, ""]:
+    """The softmax loss over the whole catalogue: nothing is sampled, so nothing is corrected or masked.
+
+    This is the truth that the in-batch losses estimate; its cost grows with the catalogue.
+
+    Args:
+        user: user embeddings.
+        item: item embeddings of the whole catalogue, each once.
+        positives: for each row the place of its positive in `item`.
+        temperature: T, divides the scores.
+
+    Returns:
+        The mean loss of a row in nats; equal scores give ln(items).
+
+    Raises:
+        ShapeError: the two sides differ in their dimension, or a positive is not in the catalogue.
+
+    >>> full_softmax(torch.zeros(1, 2), torch.eye(2), torch.tensor([0]), temperature=0.5)
+    tensor(0.6931)
+    """
+    outside = (positives < 0) | (positives >= len(item))
+    if user.shape[1] != item.shape[1] or outside.any():
+        came = f"user embeddings {tuple(user.shape)}, item embeddings {tuple(item.shape)}"
+        raise ShapeError(
+            f"{came}, {int(outside.sum())} positives outside the catalogue",
+            "the same dimension on both sides, and positives from 0 to the number of items - 1",
+        )
+    return torch.nn.functional.cross_entropy(scale(user, temperature) @ item.T, positives)
+
+
 def in_batch_softmax(
     user: Float[Tensor, "batch dim"],
     item: Float[Tensor, "cand dim"],
@@ -195,3 +232,80 @@ def in_batch_softmax(
     if drop is not None:
         logits = apply_mask(logits, drop)
     return softmax_loss(logits)
+
+
+def correct_drawn(
+    logits: Float[Tensor, "batch cand"], log_q: Float[Tensor, " cand"], same_item: Bool[Tensor, "batch cand"]
+) -> Float[Tensor, "batch cand"]:
+    """Subtract log q from the columns that were drawn, but not from the positive, which was given.
+
+    Unlike `correct`, which treats the positive as drawn, this sets it on the scale of the others' sum. The n columns
+    of a row that do not hold its positive p are draws from q(j) / (1 - q(p)), so the mean over them of
+    exp(l_j) (1 - q(p)) / q(j) estimates the sum of exp(l) over the rest of the catalogue. Instead of subtracting
+    ln(n / (1 - q(p))) from all of them this adds it to the positive, which a softmax cannot tell apart. A constant
+    added to log q does change the loss: q must sum to 1 over the catalogue.
+
+    Args:
+        logits: scores already divided by the temperature.
+        log_q: one value a column.
+        same_item: which columns hold the row's positive once more, see `same_item_mask`.
+
+    >>> none = torch.zeros(1, 3, dtype=torch.bool)
+    >>> correct_drawn(torch.zeros(1, 3), torch.tensor([0.5, 0.25, 0.25]).log(), none)  # ln(2 / (1 - 1/2)) = ln 4
+    tensor([[1.3863, 1.3863, 1.3863]])
+    """
+    corrected = correct(logits, log_q)
+    drawn = (~same_item).sum(dim=1).to(log_q) - 1  # without the positive itself
+    rest = torch.log1p(-log_q[: len(logits)].exp())
+    # A row without draws has only its positive, to which anything but ln 0 may be added.
+    given = logits.diagonal() + drawn.clamp(min=1).log() - rest
+    return corrected.diagonal_scatter(given)
+
+
+def corrected_log_q_softmax(
+    user: Float[Tensor, "batch dim"],
+    item: Float[Tensor, "cand dim"],
+    *,
+    temperature: float | Float[Tensor, ""],
+    log_q: Float[Tensor, " cand"],
+    candidates: Int[Tensor, " cand"],
+    drop: Bool[Tensor, "batch cand"] | None = None,
+) -> Float[Tensor, ""]:
+    """The in-batch softmax loss whose positive is not corrected by log q, because it was given and not drawn.
+
+    `in_batch_softmax` weighs the positive by 1 / q(p), as if the sampler had drawn it once; here it weighs
+    n / (1 - q(p)), as `correct_drawn` explains, and its repetitions are always masked. The bias falls as 1 / n. So does
+    that of `in_batch_softmax` as long as the repetitions stay, for they bring the positive's weight to the same scale;
+    with them masked the two agree where n q(p) = 1 - q(p) only, and a bias remains however large the batch.
+
+    Derivation (Khrylchenko et al. 2025, "Correcting the LogQ Correction", arXiv 2507.09331). With P the full softmax,
+
+        grad -log P(p) = -grad l_p + sum over the catalogue of P(j) grad l_j
+                       = (1 - P(p)) (-grad l_p + sum over j other than p of P(j) / (1 - P(p)) grad l_j)
+
+    The last sum is a mean over the items other than p, and importance sampling from q makes it the softmax of
+    l_j - log q(j) over the drawn columns. The paper estimates 1 - P(p) from the same columns and gives it to each row
+    as a weight without gradient. Multiplied out, the sum over the drawn columns cancels, and what is left is the
+    gradient of this loss: -log softmax at the positive supplies the weight by itself, and its value estimates that of
+    `full_softmax`.
+
+    Args:
+        user: user embeddings.
+        item: item embeddings of the candidates; row i's positive is candidate i.
+        temperature: T, divides the scores.
+        log_q: log of each candidate's chance to be drawn; a share of the whole catalogue.
+        candidates: the item of each column.
+        drop: further columns that are no negatives for a row, such as `known_positives_mask`; the estimate is then
+            that of the full softmax without these items.
+
+    Returns:
+        The mean loss of a row in nats; equal scores give about ln(items), whatever the batch.
+
+    >>> even = torch.tensor([1 / 3, 1 / 3, 1 / 3]).log()
+    >>> corrected_log_q_softmax(torch.ones(1, 1), torch.ones(3, 1), temperature=1.0, log_q=even,
+    ...                         candidates=torch.arange(3))  # ln 3
+    tensor(1.0986)
+    """
+    same_item = same_item_mask(candidates, len(user))
+    logits = correct_drawn(scores(scale(user, temperature), item), log_q, same_item)
+    return softmax_loss(apply_mask(logits, same_item if drop is None else same_item | drop))

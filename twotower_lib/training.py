@@ -37,7 +37,7 @@ from twotower_lib.batches import Batch, Batches
 from twotower_lib.errors import ArtifactError, SettingError, nearest
 from twotower_lib.evaluation import METRICS, Questions, measure, questions
 from twotower_lib.features import Features, HistorySettings
-from twotower_lib.losses import in_batch_softmax, known_positives_mask, same_item_mask
+from twotower_lib.losses import corrected_log_q_softmax, in_batch_softmax, known_positives_mask, same_item_mask
 from twotower_lib.retriever import exact_retriever
 from twotower_lib.seeding import child, seeded
 from twotower_lib.split import Split
@@ -48,6 +48,7 @@ CHECKPOINT = "checkpoint"
 STATE = "state.pt"
 LOG = "log.jsonl"
 PHASES = ("choose", "refit")
+LOSS_FORMS = ("classic", "corrected")
 LEAST = {"epochs": 1, "batch_size": 2, "warmup_steps": 0, "patience": 0, "checkpoint_steps": 0, "threads": 1}
 """The smallest value of each count among the settings."""
 
@@ -56,6 +57,8 @@ LEAST = {"epochs": 1, "batch_size": 2, "warmup_steps": 0, "patience": 0, "checkp
 class LossSettings:
     """Which corrections the in-batch softmax gets."""
 
+    form: str = "classic"
+    """classic corrects the positive by log q as if it had been drawn, corrected (Khrylchenko et al. 2025) does not."""
     log_q: float = 1.0
     """Strength of the log q correction; 1 is the derived one, 0 none."""
     same_item: bool = True
@@ -66,6 +69,13 @@ class LossSettings:
     def __post_init__(self) -> None:
         if not math.isfinite(self.log_q):
             raise SettingError(f"loss.log_q = {self.log_q}", "a finite strength")
+        if self.form not in LOSS_FORMS:
+            raise SettingError(f"loss.form = {self.form}", " or ".join(LOSS_FORMS), nearest(self.form, LOSS_FORMS))
+        if self.form == "corrected" and (self.log_q != 1 or not self.same_item):
+            raise SettingError(
+                f"loss.form = corrected, loss.log_q = {self.log_q}, loss.same_item = {str(self.same_item).lower()}",
+                "loss.log_q = 1 and loss.same_item = true, from which this form is derived",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,14 +162,19 @@ class Progress:
 
 def batch_loss(towers: TwoTower, batch: Batch, settings: LossSettings) -> Tensor:
     """The loss of one batch: both towers, the masks that are switched on, log q."""
-    drop = same_item_mask(batch.items) if settings.same_item else None
-    if settings.known_positives:
-        known = known_positives_mask(batch.items, batch.known_row, batch.known_item)
-        drop = known if drop is None else drop | known
+    user, item, temperature = towers.embed_users(batch.user), towers.embed_items(batch.item), towers.temperature
+    drop = known_positives_mask(batch.items, batch.known_row, batch.known_item) if settings.known_positives else None
+    if settings.form == "corrected":
+        return corrected_log_q_softmax(
+            user, item, temperature=temperature, log_q=batch.log_q, candidates=batch.items, drop=drop
+        )
+    if settings.same_item:
+        same_item = same_item_mask(batch.items)
+        drop = same_item if drop is None else same_item | drop
     return in_batch_softmax(
-        towers.embed_users(batch.user),
-        towers.embed_items(batch.item),
-        temperature=towers.temperature,
+        user,
+        item,
+        temperature=temperature,
         log_q=batch.log_q if settings.log_q else None,
         log_q_strength=settings.log_q,
         drop=drop,

@@ -1,9 +1,12 @@
-"""Mistakes in losses, batches, features, split, towers and seeding, and for each the test that sees it."""
+"""Mistakes in losses, batches, features, split, towers and seeding, and for each the test that sees it.
+
+One of the loss stands in `training.py`, where its form is chosen.
+"""
 
 from tests.mutants import mutant
 
-LOSSES, BATCHES, FEATURES, SPLIT, TOWERS, SEEDING = (
-    f"twotower_lib/{name}.py" for name in ("losses", "batches", "features", "split", "towers", "seeding")
+LOSSES, BATCHES, FEATURES, SPLIT, TOWERS, SEEDING, TRAINING = (
+    f"twotower_lib/{name}.py" for name in ("losses", "batches", "features", "split", "towers", "seeding", "training")
 )
 
 MUTANTS = [
@@ -140,6 +143,137 @@ MUTANTS = [
         "torch.arange(len(logits), device=logits.device))",
         "torch.arange(len(logits), device=logits.device).roll(1))",
         "test_two_rows_without_corrections",
+    ),
+    mutant(
+        "full softmax without the temperature",
+        LOSSES,
+        "cross_entropy(scale(user, temperature) @ item.T, positives)",
+        "cross_entropy(user @ item.T, positives)",
+        "test_the_full_softmax_by_hand",
+    ),
+    mutant(
+        "full softmax of the next row's positive",
+        LOSSES,
+        "cross_entropy(scale(user, temperature) @ item.T, positives)",
+        "cross_entropy(scale(user, temperature) @ item.T, positives.roll(1))",
+        "test_the_full_softmax_equals_the_naive_loop",
+    ),
+    mutant(
+        "full softmax over the positives alone",
+        LOSSES,
+        "cross_entropy(scale(user, temperature) @ item.T, positives)",
+        "cross_entropy(scale(user, temperature) @ item[positives].T, torch.arange(len(user)))",
+        "test_equal_scores_cost_the_log_of_the_catalogue",
+    ),
+    mutant(
+        "one positive in the catalogue is enough",
+        LOSSES,
+        "or outside.any():",
+        "or outside.all():",
+        "test_what_is_refused_and_how",
+    ),
+    mutant(
+        "the given positive corrected, too",
+        LOSSES,
+        "return corrected.diagonal_scatter(given)",
+        "return corrected",
+        "test_the_corrected_form_by_hand",
+    ),
+    mutant(
+        "number of draws forgotten",
+        LOSSES,
+        " + drawn.clamp(min=1).log() - rest",
+        " - rest",
+        "test_the_gradient_is_that_of_the_published_form_with_its_detached_weight",
+    ),
+    mutant(
+        "chance among all items, not among the others",
+        LOSSES,
+        " + drawn.clamp(min=1).log() - rest",
+        " + drawn.clamp(min=1).log()",
+        "test_the_whole_catalogue_drawn_once_at_an_even_q_is_the_full_softmax",
+    ),
+    mutant(
+        "the positive counted as a draw",
+        LOSSES,
+        ".to(log_q) - 1  #",
+        ".to(log_q)  #",
+        "test_the_corrected_form_by_hand",
+    ),
+    mutant(
+        "repetitions of the positive counted as draws",
+        LOSSES,
+        "drawn = (~same_item).sum(dim=1).to(log_q) - 1",
+        "drawn = torch.full_like(log_q[: len(logits)], logits.shape[1] - 1)",
+        "test_the_positive_drawn_again_changes_nothing",
+    ),
+    mutant(
+        "number of draws in single precision",
+        LOSSES,
+        "(~same_item).sum(dim=1).to(log_q) - 1",
+        "(~same_item).sum(dim=1) - 1",
+        "test_the_corrected_form_equals_its_naive_loop",
+    ),
+    mutant(
+        "logarithm of no draws",
+        LOSSES,
+        "drawn.clamp(min=1).log()",
+        "drawn.log()",
+        "test_a_row_without_negatives_costs_nothing_in_the_corrected_form",
+    ),
+    mutant(
+        "repetitions of the positive kept as negatives",
+        LOSSES,
+        "apply_mask(logits, same_item if drop is None else same_item | drop)",
+        "logits if drop is None else apply_mask(logits, drop)",
+        "test_the_positive_drawn_again_changes_nothing",
+    ),
+    mutant(
+        "known positives kept as negatives in the corrected form",
+        LOSSES,
+        "same_item if drop is None else same_item | drop",
+        "same_item",
+        "test_the_corrected_form_by_hand",
+    ),
+    mutant(
+        "a weight of 1 for every row",
+        LOSSES,
+        "    return softmax_loss(apply_mask(logits, same_item if drop is None else same_item | drop))\n",
+        "    masked = apply_mask(logits, same_item if drop is None else same_item | drop)\n"
+        "    drawn = masked.diagonal_scatter(torch.full_like(masked.diagonal(), -torch.inf))\n"
+        "    return (drawn.logsumexp(dim=1) - masked.diagonal()).mean()\n",
+        "test_the_gradient_is_that_of_the_published_form_with_its_detached_weight",
+    ),
+    mutant(
+        "a weight with a gradient",
+        LOSSES,
+        "    return softmax_loss(apply_mask(logits, same_item if drop is None else same_item | drop))\n",
+        "    masked = apply_mask(logits, same_item if drop is None else same_item | drop)\n"
+        "    drawn = masked.diagonal_scatter(torch.full_like(masked.diagonal(), -torch.inf))\n"
+        "    weight = 1 - torch.softmax(masked, dim=1).diagonal()\n"
+        "    return (weight * (drawn.logsumexp(dim=1) - masked.diagonal())).mean()\n",
+        "test_the_gradient_is_that_of_the_published_form_with_its_detached_weight",
+    ),
+    mutant(
+        "corrected form never reached",
+        TRAINING,
+        'if settings.form == "corrected":',
+        'if settings.form == "derived":',
+        "test_the_corrected_form_is_switched_on_by_its_setting",
+    ),
+    mutant(
+        "corrected form without the known positives",
+        TRAINING,
+        "candidates=batch.items, drop=drop",
+        "candidates=batch.items, drop=None",
+        "test_the_corrected_form_is_switched_on_by_its_setting",
+    ),
+    mutant(
+        "corrected form with half a log q",
+        TRAINING,
+        'if self.form == "corrected" and (self.log_q != 1 or not self.same_item):',
+        'if self.form == "corrected" and not self.same_item:',
+        "test_the_corrected_form_without_what_it_is_derived_from",
     ),
     # --- batches ---
     mutant(

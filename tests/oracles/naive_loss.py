@@ -38,6 +38,38 @@ def naive_loss(user, item, temperature, *, log_q=None, strength=1.0, items=None,
     return math.fsum(losses) / len(losses)
 
 
+def naive_full_loss(user, item, positives, temperature) -> float:
+    """The mean over rows of -log(exp of the positive / sum over the catalogue of exp)."""
+    losses = []
+    for u, positive in zip(user, positives, strict=True):
+        weights = [math.exp(sum(float(a) * float(b) for a, b in zip(u, v, strict=True)) / temperature) for v in item]
+        losses.append(-math.log(weights[positive] / math.fsum(weights)))
+    return math.fsum(losses) / len(losses)
+
+
+def naive_corrected_loss(user, item, temperature, *, log_q, items, known=None) -> float:
+    """The mean over rows of -log(exp of the positive / (exp of the positive + an estimate of all others)).
+
+    Columns that hold another item than the row's positive p are draws from q(j) / (1 - q(p)). The estimate is the mean
+    over them of exp(score / temperature) / (q(j) / (1 - q(p))), in which a draw that `known` names for the row counts
+    as 0.
+    """
+    losses = []
+    for row, u in enumerate(user):
+        draws, own = [], 0.0
+        for column, v in enumerate(item):
+            weight = math.exp(sum(float(a) * float(b) for a, b in zip(u, v, strict=True)) / temperature)
+            if column == row:
+                own = weight
+            elif items[column] != items[row]:
+                is_known = known is not None and items[column] in known[row]
+                chance = math.exp(float(log_q[column])) / (1 - math.exp(float(log_q[row])))
+                draws.append(0.0 if is_known else weight / chance)
+        others = math.fsum(draws) / len(draws) if draws else 0.0
+        losses.append(-math.log(own / (own + others)))
+    return math.fsum(losses) / len(losses)
+
+
 def finite_differences(function, point, step=1e-5):
     """The gradient of a function of one array, by central differences."""
     point = np.array(point, dtype=np.float64)
