@@ -226,7 +226,7 @@ on_this_machine(
 # More obscure, and fewer of the films that people went on to rate. Is the comparison fair? Every other setting is the
 # same, among them a temperature that suits the side with log q; it is one seed and three passes. With each side tuned
 # on its own, a part of the gap closes and the rest stays: the table in the README has both on the test part. Chapter 06
-# will derive the line and show where in the formula it belongs.
+# derives the line and shows where in the formula it belongs.
 #
 # ## Try it
 #
@@ -286,8 +286,8 @@ on_this_machine(answer)
 #
 # ## The course
 #
-# Each chapter has one lesson. A star marks the short path, an afternoon; only this chapter is finished, the others are
-# to come.
+# Each chapter has one lesson. A star marks the short path, an afternoon. Finished so far: this chapter and
+# [06_losses](06_losses.ipynb).
 #
 # | chapter | its one lesson |
 # |---|---|
@@ -352,5 +352,5 @@ on_this_machine(answer)
 #
 # Settings, training, evaluation, export, loading, an answer: six calls, and between them two networks that meet in a
 # dot product. What decides whether it is any good are the loss, its negatives, and an honest comparison. Next comes
-# `01_data`, with the question what a missing rating means. Until it is there, the same steps as commands are in the
-# [README](../README.md).
+# `01_data`, with the question what a missing rating means; until it is there, go on with [06_losses](06_losses.ipynb).
+# The same steps as commands are in the [README](../README.md).

@@ -1,4 +1,4 @@
-"""A JupyterLab for all tests of a process, and the browser of the system."""
+"""One JupyterLab for the tests of this folder, and the browser of the system."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ def chromium() -> Path:
     return Path(found)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab(chromium, tmp_path_factory):
     with jupyterlab(tmp_path_factory.mktemp("jupyter")) as running:
         yield running

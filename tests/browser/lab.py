@@ -50,7 +50,10 @@ def jupyterlab(folder: Path) -> Iterator[Lab]:
         yield Lab(running["url"], running["token"], folder / "notebooks")
     finally:
         server.terminate()  # it stops its kernels first
-        server.wait(30)
+        try:
+            server.wait(30)
+        finally:
+            server.kill()
 
 
 def copy_notebooks(target: Path) -> None:

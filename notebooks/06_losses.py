@@ -1,0 +1,623 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The loss: a softmax that is estimated from a batch
+#
+# The model should give a person's next film more probability than all others. Over a whole catalogue that is expensive,
+# so it is estimated from the films of a batch, and the estimate has a bias that one subtraction removes. Afterwards you
+# can
+#
+# - **compute** the logits of a batch (exercise 06.1);
+# - **correct** them for how often a film is drawn, at the right place in the formula (exercise 06.2);
+# - **mask** what is no negative (exercise 06.3);
+# - **find** the bug that two public libraries shipped (exercise 06.4);
+# - **judge** what the correction is worth (the assertion under *What it is worth*).
+#
+# **You should know** the road of [00_start](00_start.ipynb), what a softmax is, and a little PyTorch.
+# **Time**: 60 minutes for the core, which ends at *What it is worth*; the rest is stretch, for another half hour.
+# **Paper**: [Yi et al. 2019, Sampling-bias-corrected neural modeling for large corpus item
+# recommendations](https://doi.org/10.1145/3298689.3346996), equation 3.
+
+# %% tags=["setup"]
+import sys
+
+if "google.colab" in sys.modules:  # installs what Colab lacks; anywhere else this cell does nothing
+    from importlib.metadata import distributions, requires
+    from subprocess import check_call
+
+    from packaging.requirements import Requirement
+
+    pip, here = [sys.executable, "-m", "pip", "install", "-q"], {d.name.lower(): d.version for d in distributions()}
+    if "twotower" not in here:
+        check_call([*pip, "--no-deps", "git+https://github.com/OWNER/twotower"])
+    for one in map(Requirement, [*requires("twotower"), "ipywidgets>=7"]):  # Colab's own ipywidgets is a 7: leave it
+        if not one.marker and here.get(one.name, "0") not in one.specifier:
+            check_call([*pip, str(one)])
+            print(one, "replaced: now Runtime > Restart session" if one.name in here else "added")
+
+# %%
+import json
+from pathlib import Path
+
+import ipywidgets as widgets
+import torch
+
+from twotower_lib.evaluation import popularity_slices
+from twotower_lib.exercises import compare, exercise, predict, progress
+from twotower_lib.losses import full_softmax, in_batch_softmax, known_positives_mask, same_item_mask
+from twotower_lib.plots import COLOURS, canvas, figure, on_this_machine
+from twotower_lib.recipe import begin, compose, prepare, train, trained_towers
+from twotower_lib.towers import embed_catalogue
+
+RUN, RESULTS = Path("runs/06_losses"), Path("../benchmarks/results")
+
+
+def result(name):
+    """The newest stored result of a benchmark; CONTRIBUTING.md names the command that makes it."""
+    return json.loads(sorted(RESULTS.glob(f"{name}_*.json"))[-1].read_text())
+
+
+# %% [markdown]
+# ## The full softmax
+#
+# A score becomes a **logit** when it is divided by the **temperature** T, and the logits of a person become
+# probabilities by a softmax over the catalogue. The loss of a person and their film is minus the logarithm of the
+# film's probability. First by hand, with three people and three films:
+
+# %%
+people = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+films = torch.tensor([[0.8, 0.6], [0.0, 1.0], [1.0, 0.0]])
+own = torch.tensor([0, 1, 2])  # the film that each of them chose
+
+logits = people @ films.T / 0.5
+probabilities = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
+by_hand = -probabilities[[0, 1, 2], own].log().mean()
+
+assert torch.isclose(by_hand, full_softmax(people, films, own, temperature=0.5))
+print("probabilities:", [[round(p, 2) for p in row] for row in probabilities.tolist()])
+print(f"loss {by_hand:.3f}; three equal probabilities would give ln 3 = {torch.tensor(3.0).log():.3f}")
+
+# %% [markdown]
+# The third person chose the third film, and it gets the least of their three probabilities: most of the loss comes from
+# there. The gradient of this loss with respect to a logit is *probability minus one* for the chosen film and
+# *probability* for every other. So each step lifts the film that was chosen and pushes all others down, each by the
+# probability that it holds wrongly.
+
+# %% [markdown]
+# ### Exercise 06.1: Scores and temperature
+#
+# *5 minutes, difficulty 1 of 3, core.*
+#
+# Write `logits(users, items, temperature)`. `users` has a row of `dim` numbers for each user, `items` one for each item
+# of the batch; there may be more items than users. The score of a user and an item is the inner product of their two
+# rows, and the logit is the score divided by the temperature T. Return all logits: a row a user, a column an item. Take
+# the vectors as they come.
+
+
+# %% tags=["exercise"]
+def logits(users, items, temperature):
+    """(batch, dim), (cand, dim), a number -> (batch, cand)."""
+    ### BEGIN SOLUTION
+    return users @ items.T / temperature
+    ### END SOLUTION
+
+
+# %%
+exercise("06.1").check(logits)
+
+# %%
+exercise("06.1").hint()  # run it again for the next of three
+
+# %% [markdown]
+# ## Why not always the full one?
+#
+# MovieLens 100K has 1,682 films, few enough to compute the full softmax whenever we like; in this chapter it is the
+# truth that every estimate is held against. Large catalogues hold a million times more.
+
+# %%
+predict(
+    "One step with 1,024 people over 10 million items: how many logits?", guess=None, unit="billion", key="06.logits"
+)
+
+# %%
+compare("06.logits", 1024 * 10_000_000 / 1e9)
+
+# %%
+batch_size, dim = 1024, 64
+sizes = [10**power for power in range(3, 10)]
+drawing, axes = canvas()
+axes.loglog(sizes, [2 * batch_size * size * dim for size in sizes], "o-", color=COLOURS[1], label="full softmax")
+axes.loglog(sizes, [2 * batch_size**2 * dim] * len(sizes), "s-", color=COLOURS[0], label="softmax over the batch")
+axes.axvline(1682, color="grey", linestyle=":")
+axes.text(2100, 2e12, "MovieLens 100K", color="dimgrey")
+axes.set_xlabel("items in the catalogue")
+axes.set_ylabel("additions and multiplications a step")
+axes.legend()
+figure(
+    drawing,
+    alt="Line chart, both axes logarithmic. Across: items in the catalogue, from a thousand to a billion. Upwards: "
+    "additions and multiplications for the logits of a step, from about 1e8 to 1e14. The full softmax rises in "
+    "proportion; the softmax over a batch of 1,024 stays level and meets it near MovieLens 100K.",
+)
+
+# %% [markdown]
+# The way out: take the other films of the **batch** as the negatives. Their vectors are computed anyway. A batch of
+# pairs (person, film) gives a square of logits, row i is a person, column i their own film, and every other column
+# serves as a negative. These are **in-batch negatives**.
+#
+# But who stands in the columns? Films that somebody chose, so a film stands there in proportion to how often it is
+# chosen. Let us look at a real batch, with towers that have trained for some seconds.
+
+# %%
+recipe = compose(["data=ml-100k", "train=short", "train.refit=false"])
+prepared = prepare(recipe)
+train(recipe, RUN, force=True)
+towers, features = trained_towers(recipe, prepared, RUN, "valid")
+
+batch = next(begin(recipe, prepared, prepared.split, 1).batches.epoch(0))
+with torch.no_grad():
+    user, item = towers.embed_users(batch.user), towers.embed_items(batch.item)
+everything, T = torch.from_numpy(embed_catalogue(towers, features)), towers.temperature.item()
+third = torch.from_numpy(popularity_slices(prepared.split.train))  # 0 head, 1 torso, 2 tail: equal numbers of events
+for number, name in enumerate(("head", "torso", "tail")):
+    of_catalogue, of_columns = (third == number).double().mean(), (third[batch.items] == number).double().mean()
+    print(f"{name:5}  {of_catalogue:4.0%} of the films, {of_columns:4.0%} of the columns")
+
+# %% [markdown]
+# ## The bias, seen
+#
+# What does that do to the gradient? A small world shows it exactly: 40 films, 20 people, choices that follow taste and
+# popularity. For every film we ask in which direction, and how strongly, the loss pulls its logit: first the full
+# softmax, then the average over many batches of 64.
+
+# %%
+torch.manual_seed(0)
+taste, vectors = torch.randn(20, 8), torch.randn(40, 8)
+choices = torch.softmax(taste @ vectors.T / 2 - 1.2 * torch.arange(1, 41).log(), dim=1)  # of each person, the truth
+q = choices.mean(dim=0)  # each film's share of all events
+truth = torch.softmax(taste @ vectors.T / 2, dim=1).mean(dim=0) - q  # probability minus choice, on average
+
+
+def average_pull(loss, batches=2000, size=64):
+    """The mean gradient of an in-batch loss with respect to one bias a film."""
+    bias, total = torch.zeros(40, requires_grad=True), 0
+    for _ in range(batches):
+        who = torch.randint(20, (size,))
+        what = torch.multinomial(choices[who], 1)[:, 0]
+        person = torch.cat([taste[who], torch.full((size, 1), 2.0)], dim=1)  # 2 / T meets the bias
+        film = torch.cat([vectors[what], bias[what, None]], dim=1)
+        total = total + loss(person, film, what) / batches
+    total.backward()
+    return bias.grad
+
+
+def plain(person, film, what):
+    return in_batch_softmax(person, film, temperature=2.0)
+
+
+pull = {"no correction": average_pull(plain)}
+
+# %% [markdown]
+# The softmax over the batch holds popular films as negatives again and again, so it pushes them down where the full
+# softmax would lift them. What does each film *deserve*? A film j is drawn with chance q(j). In the sum over the batch
+# it therefore counts q(j) times too often, and dividing by q(j) puts that right:
+#
+# ```
+# sum over the catalogue of exp(logit[j])   =   average over draws j from q of   exp(logit[j]) / q[j]
+#                                           =   average over draws j from q of   exp(logit[j] - log q[j])
+# ```
+#
+# So log q is subtracted from **the final logit, after the division by the temperature**: it is the logit that stands in
+# the exponent. The logarithm is natural, and q is that of the sampler that filled the columns, here the share of the
+# train events.
+
+# %% [markdown]
+# ### Exercise 06.2: Minus log q
+#
+# *8 minutes, difficulty 2 of 3, core.*
+#
+# Write `corrected(scores, temperature, counts, total)`. `scores` has a row a user and a column a candidate. `counts`
+# has one number a column: in how many of the `total` train events this candidate is the item. Its share of the events
+# is q, the chance that a draw puts it into the batch. Return the final logits: scores divided by the temperature, and
+# then, in each column, minus the natural logarithm of q (`torch.log`).
+
+
+# %% tags=["exercise"]
+def corrected(scores, temperature, counts, total):
+    """(batch, cand), a number, (cand,), a number -> (batch, cand)."""
+    ### BEGIN SOLUTION
+    return scores / temperature - torch.log(counts / total)
+    ### END SOLUTION
+
+
+# %%
+exercise("06.2").check(corrected)
+
+# %%
+exercise("06.2").hint()
+
+# %% [markdown]
+# Now the library's loss, with `log_q` switched on by giving its tensor, on the same small world.
+
+
+# %%
+def with_log_q(person, film, what):
+    return in_batch_softmax(person, film, temperature=2.0, log_q=q[what].log())
+
+
+def distance(name):
+    return ((pull[name] - truth).norm() / truth.norm()).item()
+
+
+pull["minus log q"] = average_pull(with_log_q)
+assert distance("no correction") > 0.5 and distance("minus log q") < 0.2
+print("Without the correction the average gradient misses the true one by more than half of its length,")
+print("with it by less than a fifth.")
+
+# %%
+order = q.argsort(descending=True)
+drawing, axes = canvas(width=8)
+axes.bar(range(40), truth[order], color="#BBBBBB", label="full softmax")
+axes.plot(pull["no correction"][order], "o", color=COLOURS[1], label="batches of 64, no correction")
+axes.plot(pull["minus log q"][order], "D", color=COLOURS[0], markersize=4, label="batches of 64, minus log q")
+axes.axhline(0, color="black", linewidth=0.8)
+axes.set_xlabel("films, from the most chosen to the least chosen")
+axes.set_ylabel("mean gradient of the logit (below 0: lifted)")
+axes.legend()
+deserved, plain_pull = truth[order][:5], pull["no correction"][order][:5]
+assert plain_pull.abs().sum() < 0.5 * deserved.abs().sum() and (deserved < 0).all()
+figure(
+    drawing,
+    alt="Bars and points for 40 films, from the most to the least chosen. Upwards: the mean gradient of a film's "
+    "logit; below zero the film is lifted. The bars of the full softmax lift the first few films "
+    "strongly and push most others down a little. Points without the correction lie much nearer to zero, at the "
+    "first films above all; points with log q lie on the ends of the bars.",
+)
+
+# %% [markdown]
+# Without the correction the pull is too weak wherever popularity matters: the first films are chosen more often and are
+# negatives more often, and most of that cancels; the last films are hardly ever negatives, and nothing pushes them
+# down. With it the average of small batches is the gradient of the whole catalogue, up to a bias that shrinks as the
+# batch grows.
+#
+# ## Two masks
+#
+# A batch holds columns that are no negatives at all:
+#
+# - **the same film** in another pair of the batch: for row i it is the row's own positive once more;
+# - **another known positive**: a film that this person has chosen too, in an event outside this row.
+#
+# Both would be pushed down for a person who wants them. A mask sets their logits to minus infinity.
+
+# %% [markdown]
+# ### Exercise 06.3: The same item once more
+#
+# *8 minutes, difficulty 2 of 3, core.*
+#
+# Row i of a batch is the user `users[i]`, whose positive is the item `items[i]`; column j is the item `items[j]`. Both
+# are tensors of ids. Write `same_item(users, items)`: a square of truth values, True in row i and column j where the
+# column is to be dropped, because it holds the item of the row once more. The positive itself, on the diagonal, is
+# never dropped.
+
+
+# %% tags=["exercise"]
+def same_item(users, items):
+    """(batch,), (batch,) -> (batch, batch), True = drop."""
+    ### BEGIN SOLUTION
+    same = items[:, None] == items[None, :]
+    return same & ~torch.eye(len(items), dtype=torch.bool)
+    ### END SOLUTION
+
+
+# %%
+exercise("06.3").check(same_item)
+
+# %%
+exercise("06.3").hint()
+
+# %%
+same = same_item_mask(batch.items)
+known = known_positives_mask(batch.items, batch.known_row, batch.known_item)
+predict(
+    "Of 100 rows whose film is a head film, how many find their film again in another column (batch 1,024)?",
+    guess=None,
+    key="06.again",
+)
+
+# %%
+again = [same[third[batch.items] == number].any(dim=1).double().mean().item() for number in range(3)]
+compare("06.again", round(100 * again[0]))
+
+# %%
+for number, name in enumerate(("head", "torso", "tail")):
+    cells = known[:, third[batch.items] == number].double().mean()
+    print(
+        f"{name:5}  {again[number]:4.0%} of its rows meet their own film again; "
+        f"{cells:4.0%} of its columns' cells are known positives"
+    )
+
+# %% [markdown]
+# So the masks protect popular films above all. On this data the second one is worth a little recall, and the first one
+# nothing that can be measured (table below): the repetitions, left in, even put the positive on the right scale, as the
+# stretch section shows. In a catalogue with few repetitions in a batch neither mask has much to do.
+#
+# ## Temperature: whom the gradient listens to
+#
+# A person's push is shared among all other films by the probabilities that they hold. The temperature decides how
+# evenly. For each row of the batch we sort the films of the catalogue from the hardest negative, the one with the
+# highest probability, and add their shares up.
+
+# %%
+drawing, axes = canvas()
+first_ten = {}
+for place, temperature in enumerate((0.05, 0.15, 1.0)):
+    others = (user @ everything.T / temperature).scatter(1, batch.items[:, None], -torch.inf)
+    shares = torch.softmax(others, dim=1).sort(dim=1, descending=True).values.cumsum(dim=1).mean(dim=0)
+    first_ten[temperature] = shares[9].item()
+    axes.semilogx(range(1, len(shares) + 1), shares, color=COLOURS[place], label=f"T = {temperature}")
+axes.set_xlabel("films other than the row's own, from the hardest")
+axes.set_ylabel("share of the push that they get together")
+axes.legend()
+assert first_ten[0.05] > 2 * first_ten[0.15] > 4 * first_ten[1.0]
+figure(
+    drawing,
+    alt="Three rising curves. Across, logarithmic: the films other than the row's own, from the hardest, 1 to 1,682. "
+    "Upwards: the share of the push that they get together, 0 to 1. The first ten get more than twice as much at "
+    "temperature 0.05 as at 0.15, and far the least at temperature 1.",
+)
+
+# %% [markdown]
+# Too cold, and only the few hardest negatives teach, and those are often films that the person would like. Too warm,
+# and the push is spread over films that are far away already. Neither end is best: the map at the end of this chapter
+# shows the ridge between them.
+#
+# ## What it is worth
+#
+# Measured on the test part, the last fifth of each person's films, both sides **tuned on validation with equal care**:
+# 12 settings each, temperatures of their own. These numbers come from a stored result, made by `benchmarks/quality`.
+
+# %%
+quality = result("quality_ml-100k")["last"]
+names = ("random", "popularity", "ease", "history tower", "without log q", "without the known-positives mask")
+for name in (*names, "without the same-item mask", "without the item bias"):
+    row = quality[name]["recall@20"]
+    shown = name.replace("random", "chance").replace("ease", "EASE")
+    print(f"{shown:34} recall@20 {row['mean']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]")
+
+cost = {name: row["differences"]["history tower"]["recall@20"] for name, row in quality.items()}
+assert cost["without log q"]["high"] < -0.01
+assert cost["without log q"]["mean"] < 2 * cost["without the known-positives mask"]["mean"] < 0
+for name in ("without the same-item mask", "without the item bias"):
+    assert cost[name]["low"] < 0 < cost[name]["high"], "no difference that can be measured"
+
+# %% [markdown]
+# Leaving log q out costs more than twice as much as leaving out either mask, and it costs that much although its side
+# got warmer temperatures to choose from. Why so much? A normalised score is bounded, so it can hold popularity only as
+# far as vectors can point to what is popular, and without log q the loss asks them not to. The learned **item bias**
+# gives a place to popularity, and on this small catalogue it changes nothing that can be measured; evidence from larger
+# ones is a chapter of its own.
+#
+# Here the core of the chapter ends.
+#
+# ## Stretch: the positive was never drawn
+#
+# Look at the derivation again. The *negatives* are draws from q. The positive is not: it is given. Khrylchenko et al.
+# ([2025, Correcting the LogQ Correction](https://arxiv.org/abs/2507.09331)) leave it uncorrected. Start from the
+# gradient of the full softmax, where P is its probability and p the positive:
+#
+# ```
+# - grad logit[p]  +  sum over all j of P[j] * grad logit[j]
+#      =  (1 - P[p]) * ( - grad logit[p]  +  sum over j other than p of P[j] / (1 - P[p]) * grad logit[j] )
+# ```
+#
+# The last sum is an average over the films other than p, and draws from q estimate it with logits minus log q. The
+# factor before it is a row's probability of error; it is estimated too, and used as a weight without a gradient.
+# Multiplied out, all this is a plain cross-entropy again, in which the positive weighs n / (1 - q[p]) for n drawn
+# columns where the classic form weighs it 1 / q[p]. `corrected_log_q_softmax` in `losses.py` is written so. How far is
+# each estimate from the truth, and how noisy? Relative bias and its standard error, 40 films, from
+# `benchmarks/gradients`:
+
+# %%
+gradients = result("gradients")
+
+
+def table(catalogue, slice_="all"):
+    sizes = sorted({row["batch"] for row in gradients[catalogue]["rows"] if "batch" in row})
+    print(f"{catalogue}, {slice_}: bias ± error (variance)")
+    print(f"{'':30}" + "".join(f"{f'batch {size}':>27}" for size in sizes))
+    for loss in ("no correction", "classic log q", "classic log q, same-item mask", "corrected log q"):
+        found = {row["batch"]: row[slice_] for row in gradients[catalogue]["rows"] if row["loss"] == loss}
+        cells = (f"{one['bias']:.4f} ± {one['error']:.4f} ({one['variance']:.2g})" for one in map(found.get, sizes))
+        print(f"{loss:30}" + "".join(f"{cell:>27}" for cell in cells))
+
+
+for slice_ in ("all", "head", "torso", "tail"):
+    table("40 items", slice_)
+table("ml-100k")
+
+# %%
+bias = {(row["loss"], row["batch"]): row["all"]["bias"] for row in gradients["40 items"]["rows"] if "batch" in row}
+masked = [bias["classic log q, same-item mask", size] for size in (16, 64, 256, 1024)]
+assert masked[0] > masked[1] < masked[2] < masked[3], "falls, then rises"
+assert 3 < bias["corrected log q", 64] / bias["corrected log q", 256] < 8, "about four times the batch, a quarter"
+large = [row["all"] for row in gradients["ml-100k"]["rows"] if row.get("batch") == 1024]
+right = [one for one in large if one["bias"] < 0.02]
+assert len(right) >= 3 and all(one["variance"] > 100 * one["bias"] for one in right)
+print("With repetitions masked, the bias of the classic form falls and rises again; that of 2025 keeps falling.")
+print("On MovieLens 100K at batch 1,024 the three corrected forms are within 2 % of the truth.")
+
+# %% [markdown]
+# The form of 2025 falls as 1/n. The classic form **with its repetitions masked** stops falling and rises once the batch
+# is large against the catalogue: the sum of the negatives grows with n, and the positive, whose copies are gone, keeps
+# the weight of one draw. The classic form *without* the same-item mask falls as 1/n as well, because the copies of the
+# positive grow in number as everything else does. So the mask and the correction belong together: mask, and correct as
+# in 2025; or leave the copies in. On MovieLens 100K, at batch 1,024, all three are close to the true gradient under
+# noise that is far larger, and no difference in recall can be measured (`benchmarks/log_q_map estimators`).
+#
+# ## Stretch: wrong orders and signs
+#
+# Each of these was shipped by a public library, in code or in an example: plus log q; log q before the temperature; q
+# counted with the test part; the number of draws forgotten. No error is raised, the loss falls, and metrics look like
+# metrics. The picture of the gradient tells them apart at once:
+
+# %%
+for catalogue in ("40 items", "ml-100k"):
+    for row in gradients[catalogue]["rows"]:
+        if row["loss"].startswith("wrong"):
+            wanted = ("classic log q", row["batch"])
+            (right,) = (one for one in gradients[catalogue]["rows"] if (one["loss"], one.get("batch")) == wanted)
+            times = row["all"]["bias"] / right["all"]["bias"]
+            print(f"{catalogue:8} {row['loss']:36} bias {row['all']['bias']:.3f}, {times:.1f} times the right form's")
+
+# %% [markdown]
+# ### Exercise 06.4: Spot the bug
+#
+# *8 minutes, difficulty 2 of 3, stretch.*
+#
+# Two public libraries shipped this loss in its substance. `share` is q, a number a column; the positive of row i is
+# column i. With temperature 1 it is right, and most tests use temperature 1.
+#
+# ```python
+# def loss(users, items, share, temperature):
+#     scores = users @ items.T
+#     logits = (scores - share.log()) / temperature
+#     return torch.nn.functional.cross_entropy(logits, torch.arange(len(users)))
+# ```
+#
+# Write `repaired`, the same with the bug mended: one number, the mean over the rows. Any constant added to log q
+# changes nothing, and the check knows that.
+
+
+# %% tags=["exercise"]
+def repaired(users, items, share, temperature):
+    """(batch, dim), (cand, dim), (cand,), a number -> a number."""
+    ### BEGIN SOLUTION
+    logits = users @ items.T / temperature - share.log()
+    return torch.nn.functional.cross_entropy(logits, torch.arange(len(users)))
+    ### END SOLUTION
+
+
+# %%
+exercise("06.4").check(repaired)
+
+# %%
+exercise("06.4").hint()
+
+# %% [markdown]
+# ### The map: strength of log q against temperature
+#
+# What if only a part of log q is subtracted, or more than all of it? `benchmarks/log_q_map` trained 49 models a
+# protocol, one seed, three passes; judged on validation. Explore it with the two sliders.
+
+# %%
+chart = result("log_q_map")["last"]
+at = {(row["log_q"], row["temperature"]): row for row in chart["rows"]}
+strengths, temperatures = (sorted({key[place] for key in at}) for place in (0, 1))
+strength = widgets.SelectionSlider(options=strengths, value=1.0, description="log q times")
+warmth = widgets.SelectionSlider(options=temperatures, value=0.15, description="temperature")
+shown = widgets.HTML()
+
+
+def show(change=None):
+    row, known = at[strength.value, warmth.value], chart["references"]
+    parts = ", ".join(f"{name} {row[f'recall@20[{name}]']:.3f}" for name in ("head", "torso", "tail"))
+    low, high = (f"{one['side']} {one['recall@20']:.3f}" for one in known)
+    text = f"recall@20 <b>{row['recall@20']:.3f}</b> ({low}, {high}); in the thirds {parts}. "
+    text += f"A recommended film is known by {row['popularity@20']:.0%} of the people."
+    shown.value = f"<p role='status'>{text}</p>"
+
+
+for slider in (strength, warmth):
+    slider.observe(show, "value")
+show()
+widgets.VBox([strength, warmth, shown])
+
+# %%
+grid = [[at[one, other]["recall@20"] for other in temperatures] for one in strengths]
+drawing, axes = canvas()
+drawn = axes.imshow(grid, origin="lower", aspect="auto", cmap="cividis")
+for row, values in enumerate(grid):
+    for column, value in enumerate(values):
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value < 0.29 else "black")
+axes.set_xticks(range(len(temperatures)), temperatures)
+axes.set_yticks(range(len(strengths)), strengths)
+axes.set_xlabel("temperature")
+axes.set_ylabel("how much of log q is subtracted")
+assert max(at, key=lambda key: at[key]["recall@20"])[1] == 0.15
+assert min(map(min, grid)) > max(one["recall@20"] for one in chart["references"])
+warmest = [max(temperatures, key=lambda other: at[one, other]["recall@20"]) for one in strengths]
+assert warmest == sorted(warmest, reverse=True), "a stronger correction wants a colder temperature"
+figure(
+    drawing,
+    alt="Heat map of recall@20 on validation. Across: the temperature, 0.05 to 1. Upwards: how much of log q is "
+    "subtracted, 0 to 1.5 times. A ridge of good values runs from warm and little log q to cold and much of it; its "
+    "top is at temperature 0.15. Every value lies above those of chance and popularity.",
+)
+
+# %% [markdown]
+# The ridge is the lesson: a stronger correction wants a colder temperature, and with no correction at all a warm one is
+# best. A side that is compared without log q, but with the temperature of the side that has it, is not compared fairly.
+#
+# ## In production
+#
+# - **Pinterest** trains the two towers of its home feed by a sampled softmax over in-batch negatives, with the
+#   popularity of items corrected for (Pinterest Engineering, *Establishing a large scale learned retrieval system at
+#   Pinterest*).
+# - **YouTube** estimates log q from the stream of events, because the catalogue changes while the model trains ([Yi et
+#   al. 2019](https://doi.org/10.1145/3298689.3346996), section 4).
+#
+# ## Five questions
+#
+# <details><summary>1. Popular items are positives more often, too. Why do in-batch negatives still need a
+# correction?</summary>
+#
+# Without it the two cancel, and the score learns how much more this person wants an item than people in general do.
+# With it the batch estimates the softmax over the catalogue, in which every item is a negative once.
+#
+# </details>
+#
+# <details><summary>2. Somebody subtracts log q from the score and then divides by T = 0.05. How strong is their
+# correction?</summary>
+#
+# Twenty times too strong: everything that is divided by T is multiplied by 20.
+#
+# </details>
+#
+# <details><summary>3. You add a thousand uniformly drawn items to each batch. Which q do you subtract?</summary>
+#
+# That of the mixture from which the columns come, weighted by how many columns each part fills. The q of the in-batch
+# part alone would be wrong for all of them.
+#
+# </details>
+#
+# <details><summary>4. Does a batch twice as large always bring the classic form with the same-item mask nearer to the
+# full softmax?</summary>
+#
+# No: with repetitions masked its bias falls at first and rises when the batch is large against the catalogue.
+#
+# </details>
+#
+# <details><summary>5. A model without log q and one with it are compared at T = 0.15. What is wrong
+# with that?</summary>
+#
+# The best temperature depends on the correction. Both need their own, chosen on validation.
+#
+# </details>
+#
+# What is done so far, kept in a file beside this notebook that `forget()` deletes:
+
+# %%
+on_this_machine(progress())
+
+# %% [markdown]
+# ## What you have seen
+#
+# The full softmax as the truth; in-batch negatives as draws by popularity; log q on the final logit; two masks; the
+# temperature; what each is worth when both sides are tuned; and, in the stretch, why a given positive is not a drawn
+# one. Next comes `07_batches`: whom you never meet as a negative, you recommend wrongly.
