@@ -69,7 +69,7 @@ TEXTS += [
 ]
 TEXTS += [b"[" * depth + b"@" for depth in (100, 900, 4000)] + [
     '{"user": "@"}'.encode("utf-16-le"),
-    gzip.compress(WHOLE),
+    gzip.compress(WHOLE, mtime=0),
 ]
 """Bodies that are no JSON, or are JSON of something else."""
 

@@ -25,7 +25,8 @@ CELLS = [
 def test_a_broken_notebook_is_noticed(lab, chromium):
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     notebook = new_notebook(cells=[new_code_cell(one) for one in CELLS], metadata={"kernelspec": kernel})
-    nbformat.write(notebook, lab.notebooks / "broken.ipynb")
+    path = lab.notebooks / "broken.ipynb"
+    nbformat.write(notebook, path)
     with reading(chromium) as reader:
         reader.open(lab, "broken.ipynb")
         reader.run_all()
@@ -37,5 +38,6 @@ def test_a_broken_notebook_is_noticed(lab, chromium):
         found = "\n".join(reader.barriers(".jp-OutputArea-output"))
         assert "button-name" in found and "pale, and out of sight" in found
         complaints = "\n".join(reader.complaints)
+    path.unlink()  # out of the screenshots of the other test
     for expected in ("404: ", "not here: http://192.0.2.1/far.png", "failed: http://192.0.2.1", "console: ", "error: "):
         assert expected in complaints
