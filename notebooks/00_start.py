@@ -231,8 +231,9 @@ on_this_machine(
 # ## Try it
 #
 # Both models side by side. Choose another person: 276 is one on whom the two agree least. Or ask for *a history of your
-# own*: search for a title, choose it, press *Add to the history*. Films marked *met later* are those of the test part
-# that the person did rate. They are shown to make the lists concrete; no setting was or should be chosen by them.
+# own*: search for a title, choose it, press *Add to the history*. (By keyboard: Tab moves, Space chooses.) Films marked
+# *met later* are those of the test part that the person did rate. They are shown to make the lists concrete; no setting
+# was or should be chosen by them.
 
 # %%
 models = {"with log q": with_log_q, "without log q": without_log_q}

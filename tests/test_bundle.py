@@ -75,6 +75,11 @@ def offline(run):
     return exact_retriever(towers, features), prepared
 
 
+def test_a_path_may_be_a_text(made):
+    """As a person types it in a notebook."""
+    assert load(str(made[1])).facts == load(made[1]).facts
+
+
 # What it answers -----------------------------------------------------------------------------------------------------
 
 

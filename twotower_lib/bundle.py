@@ -142,14 +142,14 @@ def save(
         (work / "catalogue.json").write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
 
 
-def load(path: Path) -> Bundle:
+def load(path: Path | str) -> Bundle:
     """Verify and read a bundle.
 
     Raises:
         ArtifactError: the folder is missing, damaged (the file is named) or of another kind, or its index has another
             metric than its towers.
     """
-    folder = open_folder(path, BUNDLE)
+    folder = open_folder(Path(path), BUNDLE)
     names = json.loads(folder.file("catalogue.json").read_text(encoding="utf-8"))
     arrays = load_file(folder.file("arrays.safetensors"))
     features = _features(arrays, folder.facts["features"])

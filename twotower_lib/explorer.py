@@ -356,9 +356,10 @@ class Explorer:
         return f'<p role="status">{WHAT_TO_DO[self.mode.value]}</p>'
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = dict(self.box._repr_mimebundle_(**kwargs))
-        bundle["text/plain"] = "The explorer, which needs a running kernel; the table below it shows its first answer."
-        return bundle
+        """Written out, because Colab's ipywidgets 7 has no such method to call."""
+        words = "The explorer, which needs a running kernel; the table below it shows its first answer."
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
+        return {"text/plain": words, "application/vnd.jupyter.widget-view+json": view}
 
 
 def _choice(name: str, options: Sequence[str] = ()) -> widgets.RadioButtons:
