@@ -17,6 +17,7 @@ from pathlib import Path
 import jupytext
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
 CLOSED_NETWORK = ROOT / "tests" / "notebooks" / "closed_network"
 
 NEWS = "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
@@ -62,6 +63,9 @@ def copy_notebooks(target: Path) -> None:
     shutil.copytree(ROOT / "notebooks", target, ignore=ignored)
     for source in target.glob("*.py"):
         jupytext.write(jupytext.read(source), source.with_suffix(".ipynb"))
+    for copy in ROOT.glob("notebooks/exercises/*.ipynb"):  # a student's copy is stored without outputs
+        shutil.copy(copy, target / "exercises")
+    shutil.copytree(RESULTS, target.parent / "benchmarks" / "results")
 
 
 def command(folder: Path) -> list[str]:

@@ -12,11 +12,7 @@ pytest.importorskip("playwright.sync_api", reason="the browser test needs playwr
 from playwright.sync_api import expect
 
 from tests.browser.panel import Panel, tables
-from tests.browser.reader import HEIGHT, Reader, faults, reading
-
-OUTPUTS = ".jp-OutputArea-output"
-WITHOUT_WORDS = f"{OUTPUTS} img:is([alt=''], [alt='Image'])"
-"""JupyterLab writes "Image" where an image has no description, so that axe does not miss it."""
+from tests.browser.reader import HEIGHT, OUTPUTS, WITHOUT_WORDS, Reader, faults, reading
 
 
 def test_the_first_notebook(lab, chromium, subtests):
