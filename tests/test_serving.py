@@ -322,12 +322,13 @@ def test_a_fault_of_ours_is_told_without_what_came(bundle, caplog):
 
 def test_it_leaves_in_two_steps(bundle):
     """First /readyz says so while everything is answered; then the door closes."""
-    with Live(bundle, drain_seconds=0.5) as live:
+    with Live(bundle, drain_seconds=3.0) as live:
         live.server.handle_exit(signal.SIGTERM, None)
+        time.sleep(1)  # a door that closes at once is closed by now
         reply = live.get("/readyz")
         assert (reply.status, reply.kind) == (503, "leaving")
         assert live.recommend(user="p01").status == live.get("/healthz").status == 200
-        live.thread.join(5)
+        live.thread.join(10)
         assert not live.thread.is_alive()
         with pytest.raises(ConnectionRefusedError):
             live.get("/readyz")
