@@ -19,8 +19,9 @@ SHORT_PATH = {"00_start", "01_data", "03_evaluation", "05_towers", "06_losses", 
 NOTEBOOK_SECONDS, ALL_SECONDS, NOTEBOOK_MB = 120, 900, 1_000
 """Budgets on two cores without a GPU."""
 
-MOVED, SECONDS_APART, MB_APART = 0.25, 3, 50
-"""A number of the table is written anew when it has moved by more than a quarter, and by more than this."""
+MOVED, SECONDS_APART, MB_APART = 0.25, 3, 200
+"""A number of the table is written anew when it has moved by more than a quarter, and by more than this: a process that
+the kernel starts for a moment counts with 140 MB in one run and not in the next."""
 
 HEAD = f"""# Notebooks
 
