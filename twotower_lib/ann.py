@@ -81,8 +81,7 @@ def hnsw(vectors: NDArray[np.float32], settings: IndexSettings) -> faiss.Index:
 
     It takes the inner product for its closeness, which is no distance when lengths differ; that works where they
     differ a little (Morozov, Babenko 2018, Non-metric Similarity Graphs for Maximum Inner Product Search). The exact
-    reduction to unit vectors by one more dimension (Bachrach et al. 2014) helped under strong item biases only, and
-    where lengths differ it lost more than it won.
+    reduction to unit vectors by one more dimension (Bachrach et al. 2014) is not made here.
     """
     index = faiss.IndexHNSWFlat(vectors.shape[1], settings.links, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = settings.ef_construction

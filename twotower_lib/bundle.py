@@ -89,7 +89,7 @@ class Bundle:
         Raises:
             UnknownIdError: no item has this id.
         """
-        return self._results(self.retriever.similar(self.catalogue.items.rows([item]), k))
+        return self.results(self.retriever.similar(self.catalogue.items.rows([item]), k))
 
     def index_recall(self, k: int = 10) -> float:
         """Recall@k of the index against exact search, over up to `RECALL_USERS` users, without what they know."""
@@ -105,9 +105,10 @@ class Bundle:
         return self.seen[self.users.row(user)]
 
     def _new_to(self, query: Queries, k: int) -> list[Result]:
-        return self._results(self.retriever.recommend(query, k, query.history))
+        return self.results(self.retriever.recommend(query, k, query.history))
 
-    def _results(self, found: Recommendations) -> list[Result]:
+    def results(self, found: Recommendations) -> list[Result]:
+        """The answer to one query with names; places that are not filled are left out."""
         pairs = zip(found.items[0], found.scores[0], strict=True)
         return [
             Result(rank, self.catalogue.items[item], self.catalogue.titles[item], float(score))

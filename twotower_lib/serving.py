@@ -45,9 +45,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twotower_lib import bundle as bundles
-from twotower_lib.bundle import Bundle
+from twotower_lib.bundle import Bundle, Result
 from twotower_lib.errors import SettingError, UnknownIdError
-from twotower_lib.ranking import NOTHING, Queries, Recommendations
+from twotower_lib.ranking import Queries, Recommendations
 from twotower_lib.storage import MANIFEST
 
 LOG = logging.getLogger("twotower.serving")
@@ -114,15 +114,6 @@ class Similar(Ask):
 
 OURS = {*Recommend.model_fields, *Similar.model_fields}
 """The names of all fields."""
-
-
-class Result(BaseModel):
-    """One line of an answer."""
-
-    rank: int
-    item: str
-    title: str
-    score: float
 
 
 class Answer(BaseModel):
@@ -291,15 +282,7 @@ class Service:
         return known
 
     def _answer(self, found: Recommendations) -> Answer:
-        catalogue = self.bundle.catalogue
-        pairs = zip(found.items[0], found.scores[0], strict=True)
-        return Answer(
-            results=[
-                Result(rank=rank, item=catalogue.items[item], title=catalogue.titles[item], score=float(score))
-                for rank, (item, score) in enumerate(pairs, 1)
-                if item != NOTHING
-            ]
-        )
+        return Answer(results=self.bundle.results(found))
 
 
 # What a request passes -----------------------------------------------------------------------------------------------

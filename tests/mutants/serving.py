@@ -2,7 +2,7 @@
 
 from tests.mutants import mutant
 
-SERVING = "twotower_lib/serving.py"
+BUNDLE, SERVING = "twotower_lib/bundle.py", "twotower_lib/serving.py"
 
 MUTANTS = [
     # --- what it answers ---
@@ -22,16 +22,16 @@ MUTANTS = [
     ),
     mutant(
         "rank from 0",
-        SERVING,
+        BUNDLE,
         "enumerate(pairs, 1)",
         "enumerate(pairs)",
-        "test_a_known_user",
+        "test_a_known_user_is_answered_without_what_they_know",
     ),
     {
         "name": "score rounded on its way",
-        "file": SERVING,
-        "old": "score=float(score)",
-        "new": "score=round(float(score), 6)",
+        "file": BUNDLE,
+        "old": "self.catalogue.titles[item], float(score))",
+        "new": "self.catalogue.titles[item], round(float(score), 6))",
         "test": "tests/test_parity.py::test_three_reports_are_one",
     },
     # --- what it refuses ---
