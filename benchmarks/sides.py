@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from twotower_lib.baselines import BaselineSettings, EASESettings, IALSSettings, ItemKNNSettings, fit_baseline
-from twotower_lib.evaluation import Measured, Questions, measure
+from twotower_lib.evaluation import Measured, measure
 from twotower_lib.features import HistorySettings
+from twotower_lib.protocols import Questions
 from twotower_lib.ranking import Ragged
 from twotower_lib.recipe import Prepared, Recipe, begin
 from twotower_lib.retriever import exact_retriever

@@ -20,19 +20,18 @@ from twotower_lib import evaluation
 from twotower_lib.data import Interactions
 from twotower_lib.errors import ExactnessError, SettingError
 from twotower_lib.evaluation import (
-    METRICS,
     SLICES,
     Interval,
     Measured,
     Report,
     difference,
     evaluate,
-    hit_matrix,
     intervals,
     measure,
     popularity_slices,
-    questions,
 )
+from twotower_lib.metrics import METRICS, hit_matrix
+from twotower_lib.protocols import questions
 from twotower_lib.ranking import NOTHING, Queries, Ragged, Recommendations
 from twotower_lib.split import PARTS, Split
 

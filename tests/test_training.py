@@ -19,7 +19,7 @@ from tests.golden.toy_losses import FILE, RECIPES, losses
 from tests.oracles.naive_loss import naive_corrected_loss, naive_loss
 from twotower_lib import recipe, training
 from twotower_lib.errors import ArtifactError, SettingError
-from twotower_lib.evaluation import METRICS
+from twotower_lib.metrics import METRICS
 from twotower_lib.training import (
     LossSettings,
     Run,

@@ -16,8 +16,10 @@ The modules, lowest layer first; each may import only from those above it in thi
     features    rows -> codes: ids, history, categories
     topk        scores -> the exact top k
     ann         settings -> an index of FAISS: flat, hnsw, ivf
+    metrics     hits and held-out items -> recall, MRR, NDCG, one value a query
     batches     who meets whom, and the log q of this sampler
     towers      user tower, item tower, temperature
+    protocols   a split -> who is asked, knowing what, and what only the judge knows
     evaluation  recommendations and held-out items -> Report
     index       item vectors -> nearest neighbours, exact or with FAISS
     baselines   random, popularity, item-kNN, EASE, iALS
@@ -43,8 +45,9 @@ if TYPE_CHECKING:
     from twotower_lib.batches import Batches
     from twotower_lib.bundle import Bundle
     from twotower_lib.data import DataSettings, load
-    from twotower_lib.evaluation import evaluate, questions
+    from twotower_lib.evaluation import evaluate
     from twotower_lib.losses import in_batch_softmax
+    from twotower_lib.protocols import questions
     from twotower_lib.ranking import Queries, Recommendations
     from twotower_lib.recipe import Recipe, compose
     from twotower_lib.retriever import Retriever
@@ -64,7 +67,7 @@ _HOMES = {
     "in_batch_softmax": "losses",
     "Queries": "ranking",
     "Recommendations": "ranking",
-    "questions": "evaluation",
+    "questions": "protocols",
     "evaluate": "evaluation",
     "Retriever": "retriever",
     "Bundle": "bundle",

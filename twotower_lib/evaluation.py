@@ -2,11 +2,11 @@
 
 The protocol is a contract:
 
-* asked are all users with at least one held-out item; how many were left out is reported;
+* who is asked what is made in `protocols.py`; how many users were left out is reported;
 * ranked is the whole catalogue, cold items included, without what was known of the user before;
 * equal scores fall in the order of the item rows (`ranking.py`);
-* each metric is a function of a hit matrix that returns one value a query; means are taken at the end, over queries,
-  and intervals are 95 % percentile bootstraps over users;
+* each metric gives one value a query (`metrics.py`); means are taken at the end, over queries, and intervals are 95 %
+  percentile bootstraps over users;
 * no number stands alone: a report holds the same metrics for chance and for popularity.
 """
 
@@ -18,130 +18,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 
 from twotower_lib.data import Interactions, Rows
 from twotower_lib.errors import ExactnessError, SettingError
-from twotower_lib.ranking import Queries, Ragged, Recommender
+from twotower_lib.metrics import METRICS, Hits, Values, hit_matrix, recall
+from twotower_lib.protocols import Questions
+from twotower_lib.ranking import Recommender
 from twotower_lib.seeding import child
-from twotower_lib.split import LEAKS, Part, Split, items_of_users
+from twotower_lib.split import LEAKS
 
 KS = (10, 20, 50)
 DRAWS = 1000
 SLICES = ("head", "torso", "tail")
 
-Hits = Bool[np.ndarray, "queries k"]
-Counts = Int[np.ndarray, " queries"]
-Values = Float[np.ndarray, " queries"]
-
-
-# Metrics: one value a query ------------------------------------------------------------------------------------------
-
-
-def recall(hits: Hits, held_out: Counts) -> Values:
-    """Hits among the first k / held-out items. It cannot reach 1 where more than k items are held out."""
-    return hits.sum(1) / held_out
-
-
-def capped_recall(hits: Hits, held_out: Counts) -> Values:
-    """Hits among the first k / min(k, held-out items), the "recall" of Liang et al. 2018 (Mult-VAE), section 4.2."""
-    return hits.sum(1) / np.minimum(held_out, hits.shape[1])
-
-
-def precision(hits: Hits, held_out: Counts) -> Values:
-    """Hits among the first k / k, also where fewer than k items were recommended."""
-    return hits.sum(1) / hits.shape[1]
-
-
-def hit_rate(hits: Hits, held_out: Counts) -> Values:
-    """1 where at least one of the first k is a hit, else 0."""
-    return hits.any(1).astype(float)
-
-
-def mrr(hits: Hits, held_out: Counts) -> Values:
-    """1 / rank of the first hit, 0 where none of the first k is one."""
-    return hits.any(1) / (hits.argmax(1) + 1)
-
-
-def ndcg(hits: Hits, held_out: Counts) -> Values:
-    """Discounted gain, 1 / log2(rank + 1) a hit, over that of the best list of length k (Jarvelin, Kekalainen 2002)."""
-    discount = 1 / np.log2(np.arange(2, hits.shape[1] + 2))
-    ideal = np.cumsum(discount)[np.minimum(held_out, hits.shape[1]) - 1]
-    return hits @ discount / ideal
-
-
-def mean_average_precision(hits: Hits, held_out: Counts) -> Values:
-    """Mean over min(k, held-out items) of the precision at each hit."""
-    ranks = np.arange(1, hits.shape[1] + 1)
-    at_hits = (hits * np.cumsum(hits, axis=1) / ranks).sum(1)
-    return at_hits / np.minimum(held_out, hits.shape[1])
-
-
-METRICS: dict[str, Callable[[Hits, Counts], Values]] = {
-    "recall": recall,
-    "capped_recall": capped_recall,
-    "precision": precision,
-    "hit_rate": hit_rate,
-    "mrr": mrr,
-    "ndcg": ndcg,
-    "map": mean_average_precision,
-}
-
-
-def hit_matrix(recommended: Int[np.ndarray, "queries k"], held_out: Ragged) -> Hits:
-    """Which recommended items are among the held-out items of their query.
-
-    >>> hit_matrix(np.array([[4, 5, -1]]), Ragged.of([[5, 9]]))
-    array([[False,  True, False]])
-    """
-    # One number for each pair of query and item; an empty place gets a number that no pair has.
-    width = 1 + max(recommended.max(initial=0), held_out.values.max(initial=0))
-    wanted = held_out.owners * width + held_out.values
-    given = np.where(recommended >= 0, np.arange(len(recommended))[:, None] * width + recommended, -1)
-    return np.isin(given, wanted)
-
-
-# Protocol: who is asked, and what comes back -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Questions:
-    """The queries of one part of a split, and what only the judge knows: the held-out items of each."""
-
-    queries: Queries
-    held_out: Ragged
-    exclude: Ragged
-    known: Interactions
-    protocol: str
-    part: Part
-    sha256: str
-    left_out: int
-    """Users without a held-out item: nothing can be asked of them."""
-
-    def __len__(self) -> int:
-        return len(self.queries)
-
-    @property
-    def cold(self) -> Bool[np.ndarray, " queries"]:
-        """Queries of users of whom nothing is known."""
-        return self.queries.history.lengths == 0
-
-
-def questions(split: Split, part: Part, sha256: str = "") -> Questions:
-    """Ask each user with a held-out item in `part`, once; what is known of them is their history and is excluded."""
-    held_out = items_of_users(split.of(part))
-    users = np.flatnonzero(held_out.lengths > 0)
-    seen = split.seen(part).take(users)
-    return Questions(
-        queries=Queries(users, seen),
-        held_out=held_out.take(users),
-        exclude=seen,
-        known=split.known(part),
-        protocol=split.protocol,
-        part=part,
-        sha256=sha256,
-        left_out=split.events.n_users - len(users),
-    )
+# What one recommender reached -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ from twotower_lib import bundle, settings
 from twotower_lib.baselines import BaselineSettings, fit_baseline
 from twotower_lib.data import Dataset, DataSettings, load
 from twotower_lib.errors import ArtifactError, SettingError
-from twotower_lib.evaluation import KS, Measured, Questions, Report, evaluate, measure, questions
+from twotower_lib.evaluation import KS, Measured, Report, evaluate, measure
 from twotower_lib.features import Features, HistorySettings, fit_features
 from twotower_lib.index import FLAT, IndexSettings
+from twotower_lib.protocols import Questions, questions
 from twotower_lib.retriever import exact_retriever
 from twotower_lib.split import Part, Split, SplitSettings, items_of_users, split
 from twotower_lib.storage import finish_replacing, new_folder, refuse_existing, write_text

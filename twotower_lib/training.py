@@ -35,9 +35,11 @@ from tqdm import tqdm
 
 from twotower_lib.batches import Batch, Batches
 from twotower_lib.errors import ArtifactError, SettingError, nearest
-from twotower_lib.evaluation import METRICS, Questions, measure, questions
+from twotower_lib.evaluation import measure
 from twotower_lib.features import Features, HistorySettings
 from twotower_lib.losses import corrected_log_q_softmax, in_batch_softmax, known_positives_mask, same_item_mask
+from twotower_lib.metrics import METRICS
+from twotower_lib.protocols import Questions, questions
 from twotower_lib.retriever import exact_retriever
 from twotower_lib.seeding import child, seeded
 from twotower_lib.split import Split

@@ -1,5 +1,6 @@
-"""Mutants of evaluation.py, storage.py and errors.py."""
+"""Mutants of metrics.py, protocols.py, evaluation.py, storage.py and errors.py."""
 
+METRICS, PROTOCOLS = "twotower_lib/metrics.py", "twotower_lib/protocols.py"
 EVALUATION, STORAGE = "twotower_lib/evaluation.py", "twotower_lib/storage.py"
 BY_HAND = "tests/test_evaluation.py::test_every_metric_of_five_users_by_hand"
 IN_EVALUATION, IN_STORAGE = "tests/test_evaluation.py::test_", "tests/test_storage.py::test_"
@@ -8,56 +9,56 @@ MUTANTS = [
     # Metrics
     dict(
         name="discount off by one",
-        file=EVALUATION,
+        file=METRICS,
         old="discount = 1 / np.log2(np.arange(2, hits.shape[1] + 2))",
         new="discount = 1 / np.log2(np.arange(3, hits.shape[1] + 3))",
         test=f"{BY_HAND}[ndcg@3]",
     ),
     dict(
         name="ideal list of ndcg as if k items were always held out",
-        file=EVALUATION,
+        file=METRICS,
         old="[np.minimum(held_out, hits.shape[1]) - 1]",
         new="[np.full_like(held_out, hits.shape[1]) - 1]",
         test=f"{BY_HAND}[ndcg@3]",
     ),
     dict(
         name="recall's denominator capped silently",
-        file=EVALUATION,
+        file=METRICS,
         old="return hits.sum(1) / held_out",
         new="return hits.sum(1) / np.minimum(held_out, hits.shape[1])",
         test=f"{BY_HAND}[recall@3]",
     ),
     dict(
         name="precision divided by the held-out items",
-        file=EVALUATION,
+        file=METRICS,
         old="return hits.sum(1) / hits.shape[1]",
         new="return hits.sum(1) / np.minimum(hits.shape[1], held_out)",
         test=f"{BY_HAND}[precision@3]",
     ),
     dict(
         name="map divided by all held-out items",
-        file=EVALUATION,
+        file=METRICS,
         old="return at_hits / np.minimum(held_out, hits.shape[1])",
         new="return at_hits / held_out",
         test=f"{BY_HAND}[map@3]",
     ),
     dict(
         name="map divided by its hits, so that one hit at the top is perfect",
-        file=EVALUATION,
+        file=METRICS,
         old="return at_hits / np.minimum(held_out, hits.shape[1])",
         new="return at_hits / np.maximum(hits.sum(1), 1)",
         test=f"{BY_HAND}[map@3]",
     ),
     dict(
         name="mrr counts ranks from 0",
-        file=EVALUATION,
+        file=METRICS,
         old="(hits.argmax(1) + 1)",
         new="np.maximum(hits.argmax(1), 1)",
         test=f"{BY_HAND}[mrr@3]",
     ),
     dict(
         name="hits of one query counted for another",
-        file=EVALUATION,
+        file=METRICS,
         old="width = 1 + max(",
         new="width = max(",
         test=f"{IN_EVALUATION}hits_belong_to_their_own_query_and_never_to_an_empty_place",
@@ -79,21 +80,21 @@ MUTANTS = [
     # Protocol
     dict(
         name="seen items kept",
-        file=EVALUATION,
+        file=PROTOCOLS,
         old="exclude=seen,",
         new="exclude=Ragged.empty(len(users)),",
         test=f"{IN_EVALUATION}no_known_item_is_shown",
     ),
     dict(
         name="cold users dropped silently",
-        file=EVALUATION,
+        file=PROTOCOLS,
         old="users = np.flatnonzero(held_out.lengths > 0)",
         new="users = np.flatnonzero((held_out.lengths > 0) & (split.seen(part).lengths > 0))",
         test=f"{IN_EVALUATION}cold_users_are_asked_and_marked",
     ),
     dict(
         name="users without a held-out item not counted",
-        file=EVALUATION,
+        file=PROTOCOLS,
         old="left_out=split.events.n_users - len(users)",
         new="left_out=0",
         test=f"{IN_EVALUATION}who_has_nothing_held_out_is_left_out_and_counted",
