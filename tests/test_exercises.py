@@ -7,6 +7,8 @@ import json
 import linecache
 import math
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import date
 from functools import cache
@@ -472,6 +474,14 @@ def test_attempts_hints_and_the_first_day_are_stored(folder, monkeypatch):
     entry = progress_file.read()[0].exercises["99.1"]
     assert (entry.attempts, entry.solved, entry.last) == (3, today, "2999-01-01")
     assert [path.name for path in folder.iterdir()] == [".progress.json"]
+
+
+def test_two_notebooks_of_one_folder_lose_nothing_of_each_other():
+    code = "from twotower_lib.exercises.progress_file import record\nfor _ in range(100): record({name!r}, attempts=1)"
+    both = [subprocess.Popen([sys.executable, "-c", code.format(name=name)]) for name in ("99.1", "99.2")]
+    assert [one.wait() for one in both] == [0, 0]
+    stored = progress_file.read()[0].exercises
+    assert {name: entry.attempts for name, entry in stored.items()} == {"99.1": 100, "99.2": 100}
 
 
 def test_a_reader_sees_it_and_deletes_it():

@@ -2,14 +2,17 @@
 
 `.progress.json` holds, for each exercise, how many attempts were checked, how many hints were shown, and when it was
 solved; and the guesses that `predict` asked for. A file that is damaged is begun anew, and in a folder that cannot be
-written to, the kernel remembers until it ends. Both are told in a remark; neither is an error.
+written to, the kernel remembers until it ends. Both are told in a remark; neither is an error. Notebooks of one folder
+may run at once: each waits for the other to have changed the file.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -71,15 +74,30 @@ def read() -> tuple[Progress, str]:
 
 def change(by: Callable[[Progress], Progress]) -> str:
     """Change what is stored; return a remark where something was wrong."""
-    before, remark = read()
-    after = by(before)
-    try:
-        write_text(FILE, json.dumps(asdict(after), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    except OSError:
-        _unsaved[:] = [after]
-        return NOT_SAVED
+    with _alone():
+        before, remark = read()
+        after = by(before)
+        try:
+            write_text(FILE, json.dumps(asdict(after), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        except OSError:
+            _unsaved[:] = [after]
+            return NOT_SAVED
     _unsaved.clear()
     return remark if remark == DAMAGED else ""
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold a lock on the folder, where the system has such locks."""
+    folder = os.open(FILE.parent, os.O_RDONLY)
+    try:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def record(name: str, *, attempts: int = 0, hints: int = 0, solved: bool = False) -> str:
