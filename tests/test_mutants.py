@@ -1,8 +1,9 @@
 """Each committed mutant turns its test red.
 
 A mutant is one replacement in one file (see `tests/mutants/__init__.py`). It is made in a copy of the repository, and
-its test runs there in a process of its own, two at a time. Red counts only where the test itself failed for what the
-code did: not where it could not be collected or imported, nor where the change is no Python or misspells a name.
+its test runs there in a process of its own (`tests/mutants/forked.py`), two at a time. Red counts only where the test
+itself failed for what the code did: not where it could not be collected or imported, nor where the change is no Python
+or misspells a name.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ import os
 import pkgutil
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 import tests.mutants
+from tests.mutants import forked
 
 pytest_plugins = ["tests.mutants.plugin"]
 
@@ -34,7 +35,6 @@ MIRROR = ROOT.parent / "shared" / "data"
 """Where tests look for published files beside the checkout; a copy has nothing beside it."""
 AT_ONCE = 2
 SECONDS = 300
-TOO_LATE = 124
 WITHOUT = ("-p", "no:cacheprovider", "-p", "no:nbval")  # nbval alone takes a second to import
 SLIPS = ("SyntaxError", "IndentationError", "NameError", "UnboundLocalError", "ImportError", "ModuleNotFoundError")
 """Errors of whoever wrote the mutant; a test that fails with one of them has noticed nothing."""
@@ -42,7 +42,7 @@ SLIPS = ("SyntaxError", "IndentationError", "NameError", "UnboundLocalError", "I
 MODULES = {
     one.name: importlib.import_module(f"tests.mutants.{one.name}")
     for one in pkgutil.iter_modules(tests.mutants.__path__)
-    if one.name != "plugin"
+    if one.name not in ("forked", "plugin")
 }
 MUTANTS: list[Mutant] = [mutant for module in MODULES.values() for mutant in module.MUTANTS]
 
@@ -128,26 +128,20 @@ def mutated(folder: Path, mutant: Mutant) -> Path:
     return folder
 
 
-def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """This interpreter in a copy; what it imports comes from there, before the library that is installed."""
+def environment(folder: Path) -> dict[str, str]:
+    """That of a process whose imports come from a copy, before the library that is installed."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     env |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "", "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
     if MIRROR.is_dir():
         env.setdefault("TWOTOWER_MIRROR", str(MIRROR))
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=SECONDS)
+    return env
 
 
 def run(folder: Path, *chosen: str) -> Outcome:
     """Run tests in a copy."""
-    try:
-        done = python(folder, "-m", "pytest", "-q", "-rA", "--tb=short", *WITHOUT, *chosen)
-    except subprocess.TimeoutExpired as late:
-        return Outcome(TOO_LATE, [], str(late))
-    told = re.findall(
-        r"^(PASSED|FAILED|ERROR|XFAIL|XPASS) (tests/.*?\.py\S*?(?:\[.*?\])?)(?: - (.*))?$", done.stdout, re.M
-    )
-    return Outcome(done.returncode, told, done.stdout + done.stderr)
+    code, text = forked.run(folder, ["-q", "-rA", "--tb=short", *WITHOUT, *chosen], environment(folder), SECONDS)
+    told = re.findall(r"^(PASSED|FAILED|ERROR|XFAIL|XPASS) (tests/.*?\.py\S*?(?:\[.*?\])?)(?: - (.*))?$", text, re.M)
+    return Outcome(code, told, text)
 
 
 def why_not_red(outcome: Outcome, test: str) -> str:
@@ -180,6 +174,7 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         one.callspec.params["mutant"] for one in request.session.items if getattr(one, "originalname", "") == wanted
     ]
     folder = tmp_path_factory.mktemp("mutants")
+    forked.start()
 
     def work(number: int, mutant: Mutant) -> Outcome:
         place = folder / str(number)
@@ -218,15 +213,32 @@ def test_turns_its_test_red(mutant: Mutant, runs: Runs, record_property: Callabl
 
 @pytest.mark.mutants
 def test_the_copy_is_what_is_imported(tmp_path):
-    done = python(
-        copy(tmp_path),
-        "-c",
-        "from twotower_lib import errors; import tests.mutants as m; print(errors.__file__, m.__file__)",
-    )
-    assert done.stdout.split() == [
-        str(tmp_path / "twotower_lib" / "errors.py"),
-        str(tmp_path / "tests/mutants/__init__.py"),
-    ]
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    names = ["twotower_lib/errors.py", "tests/mutants/__init__.py"]
+    test = f"""
+import sys
+import tests.mutants
+from twotower_lib import errors
+
+def test_where():
+    assert [errors.__file__, tests.mutants.__file__] == {[str(folder / name) for name in names]}
+    assert not any(name.startswith("twotower_lib.t") for name in sys.modules)
+"""
+    (copy(folder) / "tests" / "test_where.py").write_text(test)
+    outcome = run(folder, "tests/test_where.py")
+    assert outcome.code == 0, outcome.text
+
+
+@pytest.mark.mutants
+def test_a_test_that_never_ends_is_stopped_with_all_that_it_started(tmp_path):
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    test = "import subprocess\ndef test_sleep():\n    subprocess.run(['sleep', '98765'])\n"
+    (copy(folder) / "tests" / "test_sleep.py").write_text(test)
+    code, _ = forked.run(folder, ["tests/test_sleep.py"], environment(folder), 8)
+    assert code == forked.TOO_LATE
+    assert not any("98765" in (one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"]))
 
 
 SAMPLE = {
@@ -253,4 +265,6 @@ SAMPLE = {
 )
 def test_what_counts_as_red(tmp_path, change, reason):
     mutant = SAMPLE | change
-    assert why_not_red(run(mutated(tmp_path, mutant), mutant["test"]), mutant["test"]) == reason
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    assert why_not_red(run(mutated(folder, mutant), mutant["test"]), mutant["test"]) == reason

@@ -209,9 +209,16 @@ MUTANTS = [
     mutant(
         "an unwritable folder as an error",
         PROGRESS,
-        "    except OSError:\n        _unsaved[:] = [after]\n",
-        "    except FileNotFoundError:\n        _unsaved[:] = [after]\n",
+        "except OSError:\n            _unsaved[:] = [after]\n",
+        "except FileNotFoundError:\n            _unsaved[:] = [after]\n",
         "test_a_folder_that_cannot_be_written_to_is_a_remark",
+    ),
+    mutant(
+        "progress changed by two notebooks at once",
+        PROGRESS,
+        "fcntl.flock(folder, fcntl.LOCK_EX)",
+        "fcntl.flock(folder, fcntl.LOCK_UN)",
+        "test_two_notebooks_of_one_folder_lose_nothing_of_each_other",
     ),
     mutant(
         "nothing forgotten",

@@ -107,7 +107,7 @@ RED = {"a number": ("is 4", "is 5"), "an alt text": ("A line", "A curve"), "a lo
 
 
 def nbval(folder: Path) -> subprocess.CompletedProcess[str]:
-    """`make check-notebooks` over another folder; where `CI` is set pytest would tell each fault a second time, whole."""
+    """`make check-notebooks` over another folder; where `CI` is set, pytest would tell each fault a second time."""
     (flags,) = re.findall(r"pytest (--nbval (?:.*\\\n)?.*) notebooks/", MAKEFILE)
     config = ["-rA", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *shlex.split(flags.replace("\\\n", " ")), *config, str(folder)]
