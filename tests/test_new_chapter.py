@@ -29,7 +29,7 @@ LEFT_OUT = shutil.ignore_patterns("__pycache__", "runs", ".progress.json", "[01]
 """Of notebooks only the first is copied."""
 
 TESTS = ("tests/notebooks", "tests/test_goals.py", "tests/test_colab.py", "tests/test_structure.py")
-OF_CHAPTERS = "01_data or folder_holds or course_table or no_notebook_imports"
+OF_CHAPTERS = "04_features or folder_holds or course_table or no_notebook_imports"
 
 
 @pytest.fixture
@@ -70,15 +70,19 @@ def test_a_new_chapter_passes_every_test_of_notebooks(repository):
         assert told.returncode == 0, told.stdout + told.stderr
         return told.stdout
 
-    assert "python -m tests.exercise_table" in done("scripts/new_chapter.py", "01", "data")
+    assert "python -m tests.exercise_table" in done("scripts/new_chapter.py", "04", "features")
 
     (flags,) = re.findall(r"pytest (--nbval (?:.*\\\n)?.*) -n 2 --dist loadscope notebooks/", MAKEFILE)
-    asked = [*shlex.split(flags.replace("\\\n", " ")), "-p", "no:cacheprovider", "notebooks/01_data.ipynb", *TESTS]
+    asked = [*shlex.split(flags.replace("\\\n", " ")), "-p", "no:cacheprovider", "notebooks/04_features.ipynb", *TESTS]
     closed = {"PYTHONHASHSEED": "0", "PYTHONPATH": str(repository / "tests" / "notebooks" / "closed_network")}
     tests = done("-m", "pytest", *asked, "-v", "-k", OF_CHAPTERS, **closed)
-    cells = [cell for cell in jupytext.read(repository / "notebooks" / "01_data.py").cells if cell.cell_type == "code"]
+    cells = [
+        cell for cell in jupytext.read(repository / "notebooks" / "04_features.py").cells if cell.cell_type == "code"
+    ]
     assert len(re.findall(r"ipynb::Cell \d+ PASSED", tests)) == len(cells)
-    assert len(re.findall(r"\[01_data-.* PASSED", tests)) == len([*grammar.RULES, *execution.RULES, *RULES_OF_GOALS])
+    assert len(re.findall(r"\[04_features-.* PASSED", tests)) == len(
+        [*grammar.RULES, *execution.RULES, *RULES_OF_GOALS]
+    )
 
     assert check(repository / "notebooks") == []
     assert student_copies.main(["--check", "--folder", str(repository / "notebooks")]) == 0
