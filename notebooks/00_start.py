@@ -287,8 +287,9 @@ on_this_machine(answer)
 #
 # ## The course
 #
-# Each chapter has one lesson. A star marks the short path, an afternoon. Finished so far: this chapter and
-# [06_losses](06_losses.ipynb).
+# Each chapter has one lesson. A star marks the short path, an afternoon. Finished so far: this chapter,
+# [01_data](01_data.ipynb), [02_split](02_split.ipynb), [03_evaluation](03_evaluation.ipynb),
+# [06_losses](06_losses.ipynb) and [08_training](08_training.ipynb).
 #
 # | chapter | its one lesson |
 # |---|---|
@@ -353,5 +354,5 @@ on_this_machine(answer)
 #
 # Settings, training, evaluation, export, loading, an answer: six calls, and between them two networks that meet in a
 # dot product. What decides whether it is any good are the loss, its negatives, and an honest comparison. Next comes
-# `01_data`, with the question what a missing rating means; until it is there, go on with [06_losses](06_losses.ipynb).
-# The same steps as commands are in the [README](../README.md).
+# [01_data](01_data.ipynb), with the question what a missing rating means. The same steps as commands are in
+# the [README](../README.md).

@@ -16,10 +16,10 @@ from statistics import quantiles
 
 LIBRARY = Path(__file__).resolve().parent.parent / "twotower_lib"
 
-LIBRARY_LIMIT = 5_000
+LIBRARY_LIMIT = 5_500
 """Lines of the library without the exercises."""
 
-NOTEBOOK_LIMIT = 2_750
+NOTEBOOK_LIMIT = 3_350
 """Lines of the modules that notebooks import, which a student reads; `recipe` and `bundle` since `00_start`."""
 
 HALF_OF_FUNCTIONS, NINE_IN_TEN = 10, 30
@@ -32,7 +32,7 @@ LONG_FILES: dict[str, str] = {}
 """Path within the library -> the one idea that keeps it whole."""
 
 BEHIND_THE_NOTEBOOKS = {"errors", "storage", "settings", "sources", "formats", "own_files", "topk", "ann"}
-BEHIND_THE_NOTEBOOKS |= {"monitoring", "serving", "exercises", "cli"}
+BEHIND_THE_NOTEBOOKS |= {"monitoring", "serving", "exercises", "sweep", "cli"}
 """Modules that no notebook imports."""
 
 NOT_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}

@@ -15,6 +15,7 @@ from twotower_lib.batches import Batches
 from twotower_lib.data import Interactions
 from twotower_lib.errors import SettingError
 from twotower_lib.features import HistorySettings, fit_features
+from twotower_lib.ranking import Ragged
 
 
 @pytest.fixture
@@ -271,6 +272,45 @@ def test_before_by_hand(made, events):
     )
     found = histories_of(made(train, mode="before", length=2, batch_size=5), 0)
     assert {place: sorted(items) for place, items in found.items()} == {0: [], 1: [4], 2: [4], 3: [2, 6], 4: []}
+
+
+def test_ages_by_hand(made, events):
+    """User 0 met items 4, 2, 6, 1 in this order: before item 1 came 6 (age 0), 2 (age 1), 4 (age 2)."""
+    train = Interactions(np.array([0, 0, 0, 0]), np.array([4, 2, 6, 1]), events.n_users, events.n_items, np.arange(4))
+    batches = made(train, mode="before", batch_size=4)
+    (batch,) = batches.epoch(0)
+    ages = {place: [] for place in range(4)}
+    history = batch.user["history"]
+    for owner, code, age in zip(history.owners.tolist(), history.values.tolist(), history.ages.tolist(), strict=True):
+        place = train.item.tolist().index(batch.items[owner])
+        ages[place].append((int(np.flatnonzero(batches.features.item_codes == code)[0]), age))
+    assert ages == {0: [], 1: [(4, 0)], 2: [(2, 0), (4, 1)], 3: [(6, 0), (2, 1), (4, 2)]}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_ages_in_training_are_those_of_a_question(made, events, dropout):
+    """Asked with the very events that came before, features say the same of each item; what is dropped ages nobody."""
+    batches = made(mode="before", length=4, dropout=dropout, batch_size=16)
+    earlier_events = [
+        np.flatnonzero((events.user == user) & (events.time < time))
+        for user, time in zip(events.user, events.time, strict=True)
+    ]
+    place = {pair: n for n, pair in enumerate(zip(events.user.tolist(), events.item.tolist(), strict=True))}
+    seen = 0
+    for batch in batches.epoch(0):
+        history, users = batch.user["history"], users_of(batches, batch)
+        for row, (user, item) in enumerate(zip(users, batch.items.tolist(), strict=True)):
+            asked = batches.features.history(Ragged.of([events.item[earlier_events[place[int(user), item]]]]))
+            mine = history.owners == row
+            trained = set(zip(history.values[mine].tolist(), history.ages[mine].tolist(), strict=True))
+            expected = set(zip(asked.values.tolist(), asked.ages.tolist(), strict=True))
+            assert trained <= expected and (dropout or trained == expected)
+            seen += len(trained)
+    assert seen > 50
+
+
+def test_a_set_has_no_ages(made):
+    assert next(made(mode="set").epoch(0)).user["history"].ages is None
 
 
 @pytest.mark.parametrize("mode", ["set", "before"])

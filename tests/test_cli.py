@@ -64,7 +64,17 @@ def invoked(*arguments):
 def test_help_names_every_command():
     done = invoked("--help")
     assert done.exit_code == 0
-    assert list(main.commands) == ["sources", "fetch", "train", "resume", "evaluate", "export", "query", "serve"]
+    assert list(main.commands) == [
+        "sources",
+        "fetch",
+        "train",
+        "resume",
+        "sweep",
+        "evaluate",
+        "export",
+        "query",
+        "serve",
+    ]
     for name, command in main.commands.items():
         assert f"\n  {name} " in done.output
         assert command.help
@@ -201,6 +211,13 @@ def test_evaluate_as_json(twotower, made):
     assert list(report["baselines"]) == list(report["differences"]) == ["popularity", "item-knn", "ease", "ials"]
     assert (report["users"], report["protocol"], report["part"]) == (60, "last", "test")
     assert report["data"]["sha256"] == SOURCES["toy"].sha256
+
+
+def test_evaluate_point_in_time(twotower, made):
+    report = twotower.good("evaluate", made[0], "part=test", "--point-in-time", "--json").json
+    assert report["asked"] == "point in time" and report["questions"] > report["users"] > 0
+    text = twotower.good("evaluate", made[0], "--point-in-time").out
+    assert "users of the valid part, split last, point in time (a last-fraction split knows" in text
 
 
 def test_evaluate_as_text(twotower, made):

@@ -30,7 +30,7 @@ from twotower_lib.evaluation import (
     measure,
     popularity_slices,
 )
-from twotower_lib.metrics import METRICS, hit_matrix
+from twotower_lib.metrics import METRICS
 from twotower_lib.protocols import questions
 from twotower_lib.ranking import NOTHING, Queries, Ragged, Recommendations
 from twotower_lib.split import PARTS, Split
@@ -184,11 +184,6 @@ def test_validation_is_asked_knowing_train_and_test_knowing_both():
         assert (asked.exclude[0].tolist(), asked.held_out[0].tolist()) == (known, held_out)
         assert (asked.part, asked.protocol, asked.sha256) == (part, "last", "abc")
         assert asked.known.item.tolist() == known
-
-
-def test_hits_belong_to_their_own_query_and_never_to_an_empty_place():
-    hits = hit_matrix(np.array([[4, 5, NOTHING], [5, 0, NOTHING]]), Ragged.of([[5, 9], [4]]))
-    assert hits.tolist() == [[False, True, False], [False, False, False]]
 
 
 # The naive loop, and a peer ------------------------------------------------------------------------------------------

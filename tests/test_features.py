@@ -106,6 +106,20 @@ def test_set_reads_all_and_before_the_last_ones():
     assert lists(fitted("before", 1).of_users(queries, ("history",))["history"]) == [[1], [2], [], [2]]
 
 
+def test_ages_count_the_events_since():
+    """The last event of a history has age 0; an unknown item (0 and 3) is left out and ages the others all the same."""
+    histories = [[1, 2, 4, 1], [4, 0, 2, 3], [], [2]]
+    made = fitted("before", 3).of_users(ask(0, 0, 0, 0, histories=histories), ("history",))["history"]
+    assert lists(made) == [[2, 3, 1], [2], [], [2]]
+    assert lists(replace(made, values=made.ages)) == [[2, 1, 0], [1], [], [0]]
+    assert fitted("set").of_users(ask(0, histories=[[1, 2]]), ("history",))["history"].ages is None
+
+
+def test_owners_of_values():
+    codes = fitted("before", 3).of_users(ask(0, 0, 0, 0, histories=[[], [1, 2], [], [4]]), ("history",))["history"]
+    assert codes.owners.tolist() == [1, 1, 3]
+
+
 def test_histories_without_anything():
     assert lists(fitted("before", 2).of_users(ask(0, -1), ("history",))["history"]) == [[], []]
 
@@ -187,3 +201,5 @@ def test_codes_move_together():
     codes = fitted().of_users(ask(0, 1), ("categories",))["categories"].to("meta")
     assert (codes.values.device.type, codes.offsets.device.type) == ("meta", "meta")
     assert fitted().of_users(ask(0), ("id",))["id"].to("meta").offsets is None
+    ordered = fitted("before", 2).of_users(ask(0, histories=[[1]]), ("history",))["history"].to("meta")
+    assert ordered.ages.device.type == "meta"

@@ -13,6 +13,7 @@ from twotower_lib.index import FaissIndex
 from twotower_lib.ranking import NOTHING, Recommendations
 from twotower_lib.recipe import compose
 from twotower_lib.retriever import exact_retriever
+from twotower_lib.towers import POOLINGS
 
 SMALL = ("data=toy", "model.dim=8", "train.epochs=2", "train.batch_size=128")
 KS = (5, 10, 20)
@@ -63,8 +64,13 @@ class OverHttp:
 
 @pytest.fixture(
     scope="module",
-    params=[(), ("model=id",), ("model=categories", "model.user=[id,history,categories]", "model.user_head.depth=2")],
-    ids=["history", "id", "everything"],
+    params=[
+        (),
+        ("model=id",),
+        ("model=categories", "model.user=[id,history,categories]", "model.user_head.depth=2", "model.id_dropout=0.3"),
+        *((f"model.pooling={name}",) for name in POOLINGS if name != "mean"),
+    ],
+    ids=["history", "id", "everything", *(name for name in POOLINGS if name != "mean")],
 )
 def made(request, tmp_path_factory):
     """The overrides, the towers, what is asked, and the bundle."""

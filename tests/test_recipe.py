@@ -83,11 +83,12 @@ def test_without_a_refit_test_is_asked_of_the_best(tmp_path):
 
 def test_every_evaluation_is_noted(mine):
     first = recipe.evaluate_run(mine)
-    second = recipe.evaluate_run(mine, ["item-knn", "popularity"], "test", [5])
+    second = recipe.evaluate_run(mine, ["item-knn", "popularity"], "test", [5], moments=True)
     text = (mine / "evaluations.jsonl").read_text()
     assert "NaN" not in text  # which is no JSON
     notes = [json.loads(line) for line in text.splitlines()]
     assert [(note["part"], note["against"]) for note in notes] == [("valid", []), ("test", ["item-knn", "popularity"])]
+    assert [note["asked"] for note in notes] == ["each user once", "point in time"]
     for note, report in zip(notes, (first, second), strict=True):
         known = {name: mean for name, mean in report.measured.means.items() if not math.isnan(mean)}
         assert {name: mean for name, mean in note["metrics"].items() if mean is not None} == known

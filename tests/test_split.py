@@ -9,8 +9,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from twotower_lib import bundle, recipe
+from twotower_lib.baselines import BaselineSettings, fit_baseline
 from twotower_lib.data import Catalogue, Dataset, Ids, Interactions, People
 from twotower_lib.errors import LeakError, SettingError, SplitError
+from twotower_lib.evaluation import measure
+from twotower_lib.features import UNKNOWN, HistorySettings, fit_features
+from twotower_lib.protocols import questions
 from twotower_lib.seeding import child
 from twotower_lib.split import (
     LEAKS,
@@ -19,14 +24,17 @@ from twotower_lib.split import (
     Split,
     SplitSettings,
     check,
+    fold_in,
     global_time,
     items_of_users,
     last_fraction,
     random_ratio,
     split,
+    whole_users,
 )
 
 TRAIN, VALID, TEST = PARTS["train"], PARTS["valid"], PARTS["test"]
+FOLD_IN_VALID, FOLD_IN_TEST = VALID - 1, TEST - 1
 
 
 def events_of(user, item, time=None, n_users=None, n_items=None):
@@ -289,7 +297,7 @@ def test_refit_gives_validation_back_to_train():
     assert len(HAND.valid) == 2  # the split itself is as it was
 
 
-@pytest.mark.parametrize("protocol", ["random", "last", "time"])
+@pytest.mark.parametrize("protocol", ["random", "last", "time", "users"])
 def test_what_is_asked_is_never_seen(events, protocol):
     made = split(dataset_of(events), SplitSettings(protocol=protocol))
     for part in ("valid", "test"):
@@ -309,8 +317,160 @@ def test_seen_items_stand_oldest_first(events):
 
 def test_every_protocol_states_its_leak(events):
     assert LEAKS.keys() == PROTOCOLS.keys()
-    for protocol in ("random", "last", "time"):
+    for protocol in ("random", "last", "time", "users"):
         assert split(dataset_of(events), SplitSettings(protocol=protocol)).leak == LEAKS[protocol]
+
+
+# --- Held-out users ---------------------------------------------------------------------------------------------------
+
+
+def test_users_holds_out_all_events_of_a_share_of_the_users_that_have_any():
+    # users 0, 2, ..., 18 with 1 to 10 events; the others have none, and a share of ten is taken
+    user = np.repeat(np.arange(0, 20, 2), np.arange(1, 11))
+    events = events_of(user, range(len(user)), n_users=20)
+    for share, expected in ((0.2, 2), (0.36, 4), (0.04, 0)):  # 3.6 and .4 are rounded
+        held_out = whole_users(events, share, child(1, "none"))
+        chosen = set(events.user[held_out].tolist())
+        assert len(chosen) == expected
+        assert chosen.isdisjoint(events.user[~held_out].tolist())
+
+
+def test_users_prefers_no_user():
+    events = events_of(np.repeat(np.arange(10), np.arange(1, 11)), range(55))
+    drawn = sum(
+        np.isin(np.arange(10), events.user[whole_users(events, 0.3, child(0, n))]) for n in map(str, range(2000))
+    )
+    # each user 600 times, however many events; 5 standard deviations of a binomial count are 102
+    assert np.abs(drawn - 600).max() < 102
+
+
+def test_the_fold_in_leaves_a_share_of_each_user_rounded_down():
+    counts = np.array([1, 4, 5, 9, 10, 35])
+    events = events_of(np.repeat(np.arange(6), counts), [*range(64)])
+    known = fold_in(events, 0.2, child(0, "none"))
+    # .2 of them: .2, .8, 1, 1.8, 2, 7
+    assert (counts - np.bincount(events.user[known], minlength=6)).tolist() == [0, 0, 1, 1, 2, 7]
+
+
+def test_the_fold_in_prefers_no_event():
+    events = events_of([0] * 10, range(10), range(10))
+    asked = sum((~fold_in(events, 0.2, child(0, "n", n))).astype(int) for n in range(2000))
+    # each event 400 times; 5 standard deviations of a binomial count are 89
+    assert np.abs(asked - 400).max() < 89
+
+
+BY_USERS = Split(
+    events_of([0, 0, 1, 1, 1, 2, 2, 2], [0, 1, 1, 2, 0, 0, 3, 1], [1, 2, 1, 2, 3, 1, 2, 3], 4, 5),
+    np.array([TRAIN, TRAIN, FOLD_IN_VALID, VALID, FOLD_IN_VALID, FOLD_IN_TEST, FOLD_IN_TEST, TEST], dtype=np.int8),
+    "users",
+)
+"""User 0 is of train, user 1 of validation, user 2 of the test; user 3 has no event, item 4 neither."""
+
+
+def test_parts_of_users_by_hand():
+    check(BY_USERS)
+    assert pairs(BY_USERS.train) == pairs(BY_USERS.known("valid")) == [(0, 0), (0, 1)]
+    assert pairs(BY_USERS.valid) == [(1, 2)]
+    assert pairs(BY_USERS.test) == [(2, 1)]
+    assert pairs(BY_USERS.known("test")) == [(0, 0), (0, 1), (1, 1), (1, 2), (1, 0)]
+    assert [BY_USERS.seen("valid")[u].tolist() for u in range(4)] == [[0, 1], [1, 0], [], []]
+    assert [BY_USERS.seen("test")[u].tolist() for u in range(4)] == [[0, 1], [1, 2, 0], [0, 3], []]
+    assert BY_USERS.cold_users("valid").tolist() == [False, False, True, True]
+    assert BY_USERS.cold_users("test").tolist() == [False, False, False, True]
+    # Item 3 stands in a fold-in only: no model has met it.
+    assert BY_USERS.cold_items("test").tolist() == [False, False, False, True, True]
+
+
+def test_refit_trains_on_all_of_the_validation_users_and_on_none_of_the_test_users():
+    again = BY_USERS.refit()
+    assert again.part.tolist() == [*[TRAIN] * 5, FOLD_IN_TEST, FOLD_IN_TEST, TEST]
+    assert pairs(again.train) == pairs(BY_USERS.known("test")) == pairs(again.known("test"))
+    assert [again.seen("test")[u].tolist() for u in range(4)] == [BY_USERS.seen("test")[u].tolist() for u in range(4)]
+
+
+@given(interactions(), shares, st.integers(0, 5))
+def test_a_split_by_users_beside_a_loop(events, asked, seed):
+    try:
+        made = split(dataset_of(events), SplitSettings(protocol="users", test=0.34, valid=0.4, asked=asked, seed=seed))
+    except SplitError as error:
+        assert "is empty" in str(error)
+        return
+    parts = {part: set(pairs(made.of(part))) for part in PARTS}
+    for user in set(events.user.tolist()):
+        own = {pair for pair in pairs(events) if pair[0] == user}
+        (home,) = [part for part in PARTS if own & parts[part]] or [None]
+        if home == "train":
+            assert own <= parts["train"]
+            continue
+        # A held-out user; where nothing is asked of them, `home` is none and all of their events are fold-in.
+        held_out = own & parts[home] if home else set()
+        assert len(held_out) == int(len(own) * asked)
+        if home:
+            assert not own & set(pairs(made.known(home)))
+            assert {(user, item) for item in made.seen(home)[user].tolist()} == own - held_out
+
+
+def test_a_user_in_two_parts_of_a_split_by_users_is_a_leak():
+    parts = [TRAIN, TRAIN, FOLD_IN_VALID, VALID, FOLD_IN_TEST, TEST]
+    check(leaking("users", [1] * 6, parts, user=[0, 0, 1, 1, 2, 2]))
+    for told in ([TRAIN, FOLD_IN_TEST, FOLD_IN_VALID, VALID, FOLD_IN_TEST, TEST], [*parts[:5], VALID, TEST]):
+        owners = [0, 0, 1, 1, 2, 2, 2][: len(told)]
+        with pytest.raises(LeakError) as caught:
+            check(leaking("users", [1] * len(told), told, user=owners))
+        assert str(caught.value) == (
+            "users with events in two parts of a split by users: 1\nneeded: each user in one part"
+        )
+
+
+def test_a_split_by_users_has_a_seed_and_needs_no_times(events):
+    def parts(seed):
+        return split(dataset_of(replace(events, time=None)), SplitSettings(protocol="users", seed=seed)).part
+
+    np.testing.assert_array_equal(parts(1), parts(1))
+    assert (parts(1) != parts(2)).any()
+
+
+def test_no_model_has_a_row_for_a_held_out_user_who_is_asked_with_the_fold_in(dataset):
+    made = split(dataset, SplitSettings(protocol="users", seed=3))
+    for part, of_part in (("valid", made), ("test", made.refit())):
+        asked = questions(made, part)
+        features = fit_features(of_part.train, dataset.catalogue, dataset.people, HistorySettings(), made.protocol)
+        assert features.history_mode == "set"
+        assert (features.user_codes[asked.queries.user] == UNKNOWN).all()
+        assert not np.isin(asked.queries.user, asked.known.user).any()
+        assert not asked.cold.any()
+        assert asked.exclude is asked.queries.history
+        for user, history, held_out in zip(asked.queries.user, asked.exclude, asked.held_out, strict=True):
+            own = made.events.item[made.events.user == user]
+            assert sorted([*history, *held_out]) == sorted(own)
+            assert len(held_out) == int(0.2 * len(own))
+
+
+def test_who_comes_first_does_not_matter(dataset):
+    """Users in another order, with the same parts: every user is told the same and reaches the same."""
+    made = split(dataset, SplitSettings(protocol="users", seed=3))
+    renamed = np.random.default_rng(0).permutation(made.events.n_users)
+    order = np.lexsort((made.events.item, made.events.time, renamed[made.events.user]))
+    events = replace(made.events, user=renamed[made.events.user]).take(order)
+    other = Split(events, made.part[order], "users")
+    reached = []
+    for one in (made, other):
+        asked = questions(one, "test")
+        table = measure(fit_baseline("ease", asked.known, BaselineSettings()), asked, [5]).table.set_index("user")
+        reached.append(table.rename(index=dict(enumerate(renamed))) if one is made else table)
+    np.testing.assert_allclose(reached[0].sort_index(), reached[1].sort_index(), equal_nan=True)
+
+
+def test_users_from_the_settings_to_the_bundle(tmp_path):
+    """`twotower train`, `evaluate` and `export`: a held-out user is known by the fold-in."""
+    settings = ("data=toy", "split.protocol=users", "split.valid=0.25", "model.dim=8", "train.epochs=1")
+    chosen = recipe.compose(settings)
+    assert recipe.train(chosen, tmp_path / "run")
+    report = recipe.evaluate_run(tmp_path / "run", ["ease"], part="test")
+    assert (report.asked.protocol, list(report.references)) == ("users", ["chance", "popularity", "ease"])
+    recipe.export(tmp_path / "run", tmp_path / "bundle")
+    seen, asked = bundle.load(tmp_path / "bundle").seen, recipe.prepare(chosen).asked("test")
+    np.testing.assert_array_equal(seen.take(asked.queries.user).values, asked.queries.history.values)
 
 
 # --- Leaks ------------------------------------------------------------------------------------------------------------
@@ -382,10 +542,14 @@ def test_published_parts_that_share_a_pair_are_a_leak():
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"protocol": "lsat"}, "split.protocol = lsat\nneeded: random, last, time, given\nto do: did you mean last?"),
+        (
+            {"protocol": "lsat"},
+            "split.protocol = lsat\nneeded: random, last, time, users, given\nto do: did you mean last?",
+        ),
         ({"test": 0.0}, "split.test = 0.0\nneeded: a share above 0 and below 1"),
         ({"test": 1.0}, "split.test = 1.0\nneeded: a share above 0 and below 1"),
         ({"valid": -0.1}, "split.valid = -0.1\nneeded: a share above 0 and below 1"),
+        ({"asked": 1.0}, "split.asked = 1.0\nneeded: a share above 0 and below 1"),
         ({"valid": float("nan")}, "split.valid = nan\nneeded: a share above 0 and below 1"),
     ],
 )

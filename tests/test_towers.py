@@ -14,6 +14,7 @@ from twotower_lib.features import Codes, HistorySettings, fit_features
 from twotower_lib.ranking import Queries, Ragged
 from twotower_lib.seeding import seeded
 from twotower_lib.towers import (
+    POOLINGS,
     Head,
     HeadSettings,
     TowerSettings,
@@ -21,7 +22,10 @@ from twotower_lib.towers import (
     embed_catalogue,
     embed_queries,
     embed_rows,
+    list_softmax,
+    parts,
     pooled,
+    query_parts,
 )
 
 ALL = ("id", "history", "categories")
@@ -229,6 +233,252 @@ def test_equal_seeds_give_equal_weights(features):
     assert not torch.equal(one["item.tables.id.weight"], other["item.tables.id.weight"])
 
 
+# --- Pooling ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ordered(events, catalogue, people):
+    """Features that read histories in their order."""
+    return fit_features(events, catalogue, people, HistorySettings(mode="before", length=6), "last")
+
+
+@pytest.fixture
+def pooling(ordered):
+    """Towers of these settings over ordered histories, whose attention has learned something."""
+
+    def made(**settings):
+        seeded(0)
+        towers = TwoTower(ordered, TowerSettings(**{"dim": 8, **settings}))
+        if settings.get("pooling") == "attention":
+            torch.nn.init.normal_(towers.user.pooling.query, std=3.0)
+        return towers
+
+    return made
+
+
+def weights_by_loops(towers, items, features):
+    """For each item of one history, oldest first, its weight before the division; unknown items have none."""
+    table = towers.user.tables["history"].weight.tolist()
+    weights = []
+    for place, item in enumerate(items):
+        code = features.item_codes[item]
+        age = len(items) - 1 - place
+        if towers.settings.pooling == "recency":
+            weight = 0.5 ** (age / math.exp(towers.user.pooling.log_half_life.item()))
+        elif towers.settings.pooling == "attention":
+            weight = math.exp(sum(q * x for q, x in zip(towers.user.pooling.query.tolist(), table[code], strict=True)))
+        else:
+            weight = 1.0
+        weights.append(weight if code else 0.0)
+    return weights
+
+
+HISTORIES = [[1], [], [0, 1, 2, 3], [7, 29, 3], [29], [4, 4, 5], [9, 8, 7, 6, 5, 4, 3, 2, 1]]
+"""With the item 29, which train does not know; the last one is longer than what is read."""
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_pooling_equals_the_naive_loop(pooling, ordered, name):
+    towers = pooling(pooling=name, half_life=2.0, user_head=HeadSettings(depth=0), normalise=False, item_bias=False)
+    made = embed_queries(towers, ordered, Queries(np.full(len(HISTORIES), -1), Ragged.of(HISTORIES)))
+    table = towers.user.tables["history"].weight.detach().double().numpy()
+    for vector, history in zip(made, HISTORIES, strict=True):
+        read, expected = history[-6:], np.zeros(8)
+        weights = weights_by_loops(towers, read, ordered)
+        for item, weight in zip(read, weights, strict=True):
+            if weight:
+                expected += weight / sum(weights) * table[ordered.item_codes[item]]
+        np.testing.assert_allclose(vector, expected, atol=1e-6)
+
+
+def test_recency_by_hand(pooling, ordered):
+    """Half-life 1: the newest of three items weighs 4 / 7, then 2 / 7, then 1 / 7."""
+    towers = pooling(pooling="recency", half_life=1.0)
+    codes = ordered.history(Ragged.of([[3, 1, 2], []]))
+    assert codes.ages.tolist() == [2, 1, 0]
+    torch.testing.assert_close(towers.user.shares(codes), torch.tensor([1 / 7, 2 / 7, 4 / 7]))
+
+
+def test_an_unknown_item_takes_time_but_no_weight(pooling, ordered):
+    """The middle one of three is unknown: the oldest is still two events old, 1 / 4 against 1."""
+    codes = ordered.history(Ragged.of([[3, 29, 2]]))
+    torch.testing.assert_close(
+        pooling(pooling="recency", half_life=1.0).user.shares(codes), torch.tensor([1 / 5, 4 / 5])
+    )
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_padding_under_a_mask_is_the_same_as_lists_without_padding(pooling, ordered, name):
+    """The other way to write it: a rectangle of codes, and minus infinity where a list has ended."""
+    towers = pooling(pooling=name, half_life=2.0)
+    codes = ordered.history(Ragged.of(HISTORIES))
+    logits = towers.user.pooling(towers.user.tables["history"], codes)
+    filled, values = torch.full((len(HISTORIES), 6), -torch.inf), torch.zeros(len(HISTORIES), 6, dtype=torch.int64)
+    for row in range(len(HISTORIES)):
+        mine = codes.owners == row
+        filled[row, : mine.sum()], values[row, : mine.sum()] = logits[mine], codes.values[mine]
+    weights = torch.softmax(filled, dim=1).nan_to_num(0.0)
+    expected = (weights[:, :, None] * towers.user.tables["history"].weight[values]).sum(1)
+    made = pooled(towers.user.tables["history"], codes, towers.user.shares(codes))
+    torch.testing.assert_close(made, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_a_history_is_pooled_alike_in_any_company(pooling, ordered, name):
+    towers = pooling(pooling=name, half_life=2.0)
+    users = np.full(len(HISTORIES), -1)
+    together = embed_queries(towers, ordered, Queries(users, Ragged.of(HISTORIES)))
+    for row, history in enumerate(HISTORIES):
+        alone = embed_queries(towers, ordered, Queries(users[:1], Ragged.of([history])))
+        np.testing.assert_allclose(alone[0], together[row], atol=1e-6)
+    assert together[[1, 4]].tolist() == [[0] * 8 + [1]] * 2  # nothing, and nothing known
+
+
+def test_shares_of_a_list_are_a_softmax_however_large_its_logits():
+    lists = Codes(torch.tensor([1, 2, 3, 4, 5]), torch.tensor([0, 2, 2, 3]))
+    logits = torch.tensor([1000.0, 1000.0 + math.log(3), -500.0, -2000.0, -2000.0])
+    torch.testing.assert_close(
+        list_softmax(logits, lists), torch.tensor([0.25, 0.75, 1.0, 0.5, 0.5]), rtol=1e-4, atol=0
+    )
+
+
+@pytest.mark.parametrize("name", ["recency", "attention"])
+def test_gradients_of_pooling_are_those_of_finite_differences(pooling, ordered, name):
+    """Of the learned half-life, or of the query."""
+    towers = pooling(pooling=name, half_life=2.0).double()
+    inputs = {"history": ordered.history(Ragged.of(HISTORIES))}
+    (learned,) = towers.user.pooling.parameters()
+    direction = torch.linspace(-1, 1, 9, dtype=torch.float64)
+
+    def value():
+        return (towers.embed_users(inputs) @ direction).square().sum()
+
+    value().backward()
+    for place in range(learned.numel()):
+        with torch.no_grad():
+            learned.view(-1)[place] += 1e-6
+            above = value().item()
+            learned.view(-1)[place] -= 2e-6
+            below = value().item()
+            learned.view(-1)[place] += 1e-6
+        assert learned.grad.view(-1)[place].item() == pytest.approx((above - below) / 2e-6, rel=1e-4, abs=1e-8)
+    assert learned.grad.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+@pytest.mark.parametrize("user", [("history",), ALL])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_what_the_items_of_a_history_add_is_the_whole_vector(pooling, ordered, name, user, normalise):
+    towers = pooling(pooling=name, half_life=2.0, user=user, normalise=normalise)
+    torch.nn.init.normal_(towers.user.head[0].weight)
+    for history in HISTORIES:
+        query = Queries(np.array([1]), Ragged.of([history]))
+        read, shares = query_parts(towers, ordered, query)
+        assert read.tolist() == [item for item in history[-6:] if ordered.item_codes[item]]
+        assert shares.shape == (len(read) + 1, 8)
+        np.testing.assert_allclose(shares.sum(0), embed_queries(towers, ordered, query)[0, :8], atol=1e-6)
+
+
+def test_what_recency_adds_follows_the_order(pooling, ordered):
+    """The same two items the other way round: the newer one adds twice as much, half-life 1."""
+    towers = pooling(pooling="recency", half_life=1.0, normalise=False)
+    (_, one), (_, other) = (query_parts(towers, ordered, Queries.of_history(rows)) for rows in ([3, 2], [2, 3]))
+    np.testing.assert_allclose(one[0], other[1] / 2, atol=1e-6)
+    np.testing.assert_allclose(one[1], other[0] * 2, atol=1e-6)
+
+
+def test_pooling_by_recency_needs_an_order(make):
+    with pytest.raises(SettingError) as caught:
+        make(pooling="recency")
+    assert str(caught.value) == (
+        "model.pooling = recency, but the history is read as a set, without an order\n"
+        "needed: history.mode = before, which needs events with times"
+    )
+
+
+def test_other_ways_to_pool_start_from_the_weights_of_the_mean(ordered):
+    """And attention, whose query is zero, from the very same vectors."""
+    towers = {}
+    for name in POOLINGS:
+        seeded(0)
+        towers[name] = TwoTower(ordered, TowerSettings(dim=8, pooling=name))
+    mean = towers["mean"].state_dict()
+    assert not any("pooling" in key for key in mean)
+    for other in towers.values():
+        assert all(torch.equal(other.state_dict()[key], value) for key, value in mean.items())
+    asked = Queries(np.full(len(HISTORIES), -1), Ragged.of(HISTORIES))
+    vectors = {name: embed_queries(one, ordered, asked) for name, one in towers.items()}
+    np.testing.assert_allclose(vectors["attention"], vectors["mean"], atol=1e-6)
+    assert np.abs(vectors["recency"] - vectors["mean"]).max() > 1e-3
+
+
+# --- Ids that are dropped ---------------------------------------------------------------------------------------------
+
+
+def test_an_id_is_dropped_as_often_as_set_and_only_in_training(make, features):
+    """The user's vector is then that of somebody unknown, the item's that of a new one, without a bias."""
+    towers = make(user=("id", "history"), item=("id", "categories"), id_dropout=0.3, normalise=False)
+    users = features.of_users(Queries(np.full(2000, 1), Ragged.of([[0, 2]] * 2000)), ("id", "history"))
+    items = features.of_items(np.full(2000, 2), ("id", "categories"))
+    nobody = features.of_users(Queries(np.array([-1]), Ragged.of([[0, 2]])), ("id", "history"))
+    new = {**features.of_items(np.array([2]), ("categories",)), "id": Codes(torch.tensor([0]))}
+    torch.manual_seed(0)
+    for embed, inputs, unknown in ((towers.embed_users, users, nobody), (towers.embed_items, items, new)):
+        known, without = embed({name: one for name, one in inputs.items()}), towers.eval()
+        whole, bare = embed(inputs)[0], embed(unknown)[0]
+        assert without is towers.train()
+        is_bare = torch.isclose(known, bare, atol=1e-6).all(1)
+        is_whole = torch.isclose(known, whole, atol=1e-6).all(1)
+        assert (is_bare ^ is_whole).all()
+        # 2,000 draws: a standard deviation of .01
+        assert is_bare.double().mean().item() == pytest.approx(0.3, abs=0.04)
+    assert new["id"].values.tolist() == [0] and new["categories"].values.numel() > 0
+    assert users["id"].values.tolist() == [2] * 2000  # what came is left as it was
+
+
+def test_a_side_with_nothing_beside_its_id_keeps_it(make, features):
+    towers = make(user=("id", "history"), item=("id",), id_dropout=0.9).train()
+    items = features.of_items(np.arange(20), ("id",))
+    assert torch.equal(towers.embed_items(items), towers.eval().embed_items(items))
+
+
+def test_ids_are_kept_where_nothing_is_dropped(make, features, queries):
+    """And no number is drawn: what dropout draws after it stays the same."""
+    towers = make(user=ALL).train()
+    before = torch.get_rng_state()
+    towers.embed_users(features.of_users(queries, ALL))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- Parts ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_parts_by_hand(ordered, features):
+    """29 warm items (one is cold) and code 0 make 30 rows, of 8 numbers of 4 bytes; 24 people and code 0."""
+    n_items, n_users = features.item_table_sizes()["id"], features.user_table_sizes()["id"]
+    settings = TowerSettings(dim=8, user=("id", "history"), pooling="attention", user_head=HeadSettings(depth=1))
+    found = {one.name: one for one in parts(TwoTower(ordered, settings))}
+    expected = {
+        "item.tables.id.weight": (n_items, 8),
+        "user.tables.id.weight": (n_users, 8),
+        "user.tables.history.weight": (n_items, 8),
+        "user.pooling.query": (8,),
+        "user.head.0.weight": (8, 8),
+        "bias.weight": (n_items, 1),
+        "log_scale": (),
+    }
+    assert {name: one.shape for name, one in found.items()} == expected
+    assert found["item.tables.id.weight"].parameters == n_items * 8
+    assert found["log_scale"].parameters == 1
+    assert all(one.bytes == 4 * one.parameters for one in found.values())
+
+
+def test_a_tied_table_is_one_part(make):
+    total = {tied: sum(one.parameters for one in parts(make(tied=tied))) for tied in (True, False)}
+    (table,) = (one for one in parts(make()) if one.name == "item.tables.id.weight")
+    assert total[False] - total[True] == table.parameters
+
+
 # --- Temperature ------------------------------------------------------------------------------------------------------
 
 
@@ -374,6 +624,20 @@ def test_embedding_keeps_no_gradients(make, features, queries):
             "model.tied without a history and item ids\nneeded: user: [history, ...], item: [id, ...]",
         ),
         ({"dropout": 1.0}, "model.dropout = 1.0\nneeded: a chance from 0 to below 1"),
+        ({"pooling": "men"}, "model.pooling = men\nneeded: mean, recency, attention\nto do: did you mean mean?"),
+        (
+            {"pooling": "attention", "user": ("id",)},
+            "model.pooling = attention without a history\nneeded: user: [history, ...]",
+        ),
+        (
+            {"id_dropout": 1.0, "user": ("id", "history")},
+            "model.id_dropout = 1.0\nneeded: a chance from 0 to below 1",
+        ),
+        (
+            {"id_dropout": 0.5},
+            "model.id_dropout = 0.5, but no tower reads an id and something beside it\n"
+            "needed: user: [id, history], or item: [id, categories]",
+        ),
     ],
 )
 def test_tower_settings_out_of_range(settings, told):
@@ -397,7 +661,9 @@ def test_head_settings_out_of_range(settings, told):
     assert str(caught.value) == told
 
 
-@pytest.mark.parametrize("settings", [{"max_scale": 0.0}, {"max_scale": -1.0}, {"init_scale": -1.0}])
+@pytest.mark.parametrize(
+    "settings", [{"max_scale": 0.0}, {"max_scale": -1.0}, {"init_scale": -1.0}, {"half_life": 0.0}]
+)
 def test_scales_out_of_range(settings):
     with pytest.raises(SettingError, match=rf"model\.{next(iter(settings))} = "):
         TowerSettings(**settings)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import torch
 from tests.golden.toy_losses import FILE, RECIPES, losses
 from tests.oracles.naive_loss import naive_corrected_loss, naive_loss
 from twotower_lib import recipe, training
+from twotower_lib.diagnostics import diagnose, fixed_sample
 from twotower_lib.errors import ArtifactError, SettingError
 from twotower_lib.metrics import METRICS
 from twotower_lib.training import (
@@ -29,6 +31,7 @@ from twotower_lib.training import (
     learning_rate_at,
     load_state,
     load_towers,
+    no_negatives,
 )
 
 pytest_plugins = ["tests.commands"]
@@ -239,7 +242,7 @@ def test_what_is_reported_is_what_is_logged(tmp_path):
     told = []
     trained(tmp_path / "run", *SMALL, report=told.append)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [vars(progress) for progress in told] == lines
+    assert [asdict(progress) for progress in told] == lines
 
 
 def test_best_is_the_state_after_the_best_epoch(run):
@@ -616,6 +619,64 @@ def test_tensorboard_gets_the_log_too(tmp_path, monkeypatch):
     expected = []
     for line in log(run):
         folder, epoch = f"tensorboard/{line['phase']}", line["epoch"]
-        named = {"loss": line["loss"], "chance loss": line["chance_loss"], **line["metrics"]}
+        told = line["diagnosis"]
+        sides = {f"{side} {name}": value for side in ("user", "item") for name, value in told[side].items()}
+        named = {"loss": line["loss"], "chance loss": line["chance_loss"], **sides}
+        named |= {name: told[name] for name in ("masked", "alignment")} | line["metrics"]
         expected += [(folder, name, value, epoch) for name, value in named.items()]
     assert written == expected
+    assert len({name for _, name, _, _ in written}) > 20
+
+
+# What it says of itself ----------------------------------------------------------------------------------------------
+
+
+def test_the_gradients_of_a_line_are_those_of_its_steps(run):
+    phase, number, norms = phase_of(*EVERY_DRAW), 0, []
+    for epoch in range(2):
+        for batch in phase.batches.epoch(epoch):
+            phase.step(batch, number)
+            norms.append(math.sqrt(sum(one.grad.square().sum().item() for one in phase.towers.user.parameters())))
+            number += 1
+    found = log(run)[1]["diagnosis"]["user"]  # of the second epoch alone
+    np.testing.assert_allclose(found["gradient"], sum(norms[5:]) / 5, rtol=1e-5)
+    np.testing.assert_allclose(found["gradient_max"], max(norms[5:]), rtol=1e-5)
+
+
+def test_the_diagnosis_of_a_line_is_that_of_the_towers_after_its_epoch(run):
+    best = load_state(run / "best")["position"]["best_epoch"]
+    phase = phase_of(*EVERY_DRAW)
+    walked(phase, best)
+    sample = fixed_sample(phase.batches)
+    found = asdict(diagnose(phase.towers, sample, no_negatives(sample, phase.loss), {}, 1))
+    line = log(run)[best - 1]["diagnosis"]
+    for name in ("positives", "negatives", "masked", "alignment", "alarm"):
+        assert line[name] == found[name]
+    assert line["item"]["dimensions"] == found["item"]["dimensions"]
+
+
+def test_two_brackets_in_a_row_end_a_line_of_the_log(run):
+    """By them a line that a killed run left half is told."""
+    for line in (run / "log.jsonl").read_text().splitlines():
+        assert line.index("}}") == len(line) - 2
+
+
+def test_a_diagnosis_changes_no_weight(run, tmp_path, monkeypatch):
+    none = diagnose(phase_of(*SMALL).towers, fixed_sample(phase_of(*SMALL).batches), None, {}, 1)
+    monkeypatch.setattr(training, "diagnose", lambda *_: none)
+    without = trained(tmp_path / "run", *EVERY_DRAW)
+    assert same(weights(run, "final"), weights(without, "final"))
+
+
+def test_an_alarm_is_said_once_and_logged_each_time(tmp_path, monkeypatch, capsys):
+    original = training.diagnose
+    monkeypatch.setattr(training, "diagnose", lambda *given: replace(original(*given), alarm="Collapse: of the test."))
+    lines = log(trained(tmp_path / "run", *SMALL, "train.patience=0"))
+    assert [line["diagnosis"]["alarm"] for line in lines] == ["Collapse: of the test."] * len(lines) and len(lines) > 3
+    told = capsys.readouterr()
+    assert told.err.count("Collapse") == 1 and "choose epoch 1: Collapse: of the test.\n" in told.err
+    assert "Collapse" not in told.out
+
+
+def test_a_healthy_run_says_nothing(run):
+    assert {line["diagnosis"]["alarm"] for line in log(run)} == {""}

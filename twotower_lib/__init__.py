@@ -15,14 +15,19 @@ The modules, lowest layer first; each may import only from those above it in thi
     split       Interactions -> Split(train, valid, test), a function a protocol
     features    rows -> codes: ids, history, categories
     topk        scores -> the exact top k
-    ann         settings -> an index of FAISS: flat, hnsw, ivf
+    ann         settings -> an index of FAISS: flat, hnsw, ivf, pq, ivfpq
     metrics     hits and held-out items -> recall, MRR, NDCG, one value a query
     batches     who meets whom, and the log q of this sampler
     towers      user tower, item tower, temperature
     protocols   a split -> who is asked, knowing what, and what only the judge knows
+    leaks       what a model knew, and showed, that came after the question
     evaluation  recommendations and held-out items -> Report
     index       item vectors -> nearest neighbours, exact or with FAISS
     baselines   random, popularity, item-kNN, EASE, iALS
+    diagnostics  what a run says of itself: gradients, scores, geometry, the collapse alarm
+    filters     only some items may be shown: before the search or after it, and what that leaves short
+    index_tuning  which index, and how hard it should try, measured on real queries
+    scann_index   ScaNN behind the contract of the other indexes, an extra
     retriever   towers, features and index as one Recommender
     plots       pictures that say in words what they show
     bundle      the exported artifact, and back to a Retriever
@@ -30,6 +35,7 @@ The modules, lowest layer first; each may import only from those above it in thi
     recipe      all settings, and the straight line: prepare, train, evaluate, export
     explorer    one or two bundles beside each other, in a notebook
     exercises   tasks that check themselves, with hints; a file a chapter
+    sweep       a grid of settings -> a run for each combination, and one table
     serving     a bundle over HTTP: recommendations, similar items, health, metrics
     cli         the commands
 

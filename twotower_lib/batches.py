@@ -134,12 +134,14 @@ class Batches:
         """For each event the codes of items of the same user, without the event's own.
 
         With `set` they are a run of up to `length` items of the user's shuffled shelf, from a random place and round
-        the end: a sample without repetition. With `before` they are the run that ends just before the event.
+        the end: a sample without repetition. With `before` they are the run that ends just before the event, the latest
+        first, and what is left out does not make the rest any younger.
         """
         users = self.train.user[events]
         first, count = self.seen.offsets[users][:, None], self.seen.lengths[users][:, None]
         step = np.arange(self.features.history_length)
-        if self.features.history_mode == "before":
+        is_ordered = self.features.history_mode == "before"
+        if is_ordered:
             place = self._event_place[events][:, None] - 1 - step
             there = place >= first
         else:
@@ -148,7 +150,8 @@ class Batches:
         items = shelf[np.where(there, place, 0)]
         there &= items != self.train.item[events][:, None]
         there &= generator.random(items.shape, dtype=np.float32) >= self.history.dropout
-        return self.features.of_lists(there.nonzero()[0], items[there], len(events))
+        row, column = there.nonzero()
+        return self.features.of_lists(row, items[there], len(events), column if is_ordered else None)
 
 
 def _places(train: Interactions, seen: Ragged) -> Rows:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -111,13 +112,47 @@ def resume(run: Path) -> None:
     _leave(recipe.resume(run, _say), run)
 
 
+@main.command("sweep")
+@click.argument("grid", type=click.Path(path_type=Path))
+@click.argument("settings", nargs=-1)
+@click.option("--force", is_flag=True, help="Take a changed grid; runs that the old one has too are kept.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end and nothing else.")
+def sweep_(grid: Path, settings: Sequence[str], force: bool, as_json: bool) -> None:
+    """Train every combination of a grid and compare them on validation. The same command goes on with a stopped one.
+
+    twotower sweep grid.yaml data=ml-100k train=short out=sweeps/a
+
+    The grid is a YAML file with a list of values a setting: {model: [id, history], loss.log_q: [0, 0.5, 1]}
+    """
+    out, overrides = _taken("out", settings)
+    if out is None:
+        raise SettingError("twotower sweep without a folder", "out=FOLDER, such as out=sweeps/a")
+    from twotower_lib.sweep import sweep, trials
+
+    told: dict[str, Any] = {} if as_json else {"report": _say, "begun": lambda trial: click.echo(f"run {trial.name}")}
+    try:
+        table = sweep(trials(grid, overrides), Path(out), force, **told)
+    except KeyboardInterrupt:  # between two runs, or the second in one: what is on the disk is whole
+        table = None
+    if table is None:
+        click.echo("stopped and saved; to go on: the same command again", err=True)
+        sys.exit(STOPPED)
+    judged = shlex.join(["twotower", "evaluate", table["run"][0], "part=test"])
+    if as_json:
+        click.echo(json.dumps({"rows": table.to_dict("records"), "best": table["run"][0], "next": judged}))
+    else:
+        shown = table.to_string(index=False, float_format="{:.4f}".format)
+        click.echo(f"\n{shown}\n\nthe first is best on validation; to judge it on the test part: {judged}")
+
+
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("settings", nargs=-1)
 @click.option("--against", default="", help="Baselines beside it: popularity,item-knn,ease,ials.")
+@click.option("--point-in-time", "moments", is_flag=True, help="Ask at each held-out event, knowing what came before.")
 @click.option("--all", "everything", is_flag=True, help="Print every metric; without it those that differ most.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every metric and nothing else.")
-def evaluate(run: Path, settings: Sequence[str], against: str, everything: bool, as_json: bool) -> None:
+def evaluate(run: Path, settings: Sequence[str], against: str, moments: bool, everything: bool, as_json: bool) -> None:
     """Judge a run: on its validation part, or with part=test on the test part."""
     part, rest = _taken("part", settings)
     if rest or part not in (None, "valid", "test"):
@@ -125,7 +160,7 @@ def evaluate(run: Path, settings: Sequence[str], against: str, everything: bool,
     from twotower_lib import recipe
 
     names = [name.strip() for name in against.split(",") if name.strip()]
-    report = recipe.evaluate_run(run, names, "test" if part == "test" else "valid")
+    report = recipe.evaluate_run(run, names, "test" if part == "test" else "valid", moments=moments)
     text = str(report) if everything else report.short()
     click.echo(json.dumps(report.as_dict()) if as_json else text)
 

@@ -23,10 +23,9 @@ from jaxtyping import Int
 from twotower_lib.data import Interactions, Rows
 from twotower_lib.errors import ExactnessError, SettingError
 from twotower_lib.metrics import METRICS, Hits, Values, hit_matrix, recall
-from twotower_lib.protocols import Questions
+from twotower_lib.protocols import MOMENTS, ONCE, Questions
 from twotower_lib.ranking import Recommender
 from twotower_lib.seeding import child
-from twotower_lib.split import LEAKS
 
 KS = (10, 20, 50)
 DRAWS = 1000
@@ -42,7 +41,7 @@ class Measured:
     table: pd.DataFrame
     coverage: Mapping[str, float]
     asked: tuple[str, ...] = ()
-    """Hash of the data, protocol and part: what was measured on other questions does not compare."""
+    """Hash of the data, protocol, part and way of asking: what was measured on other questions does not compare."""
 
     @property
     def means(self) -> dict[str, float]:
@@ -81,7 +80,7 @@ def measure(recommender: Recommender, asked: Questions, ks: Sequence[int] = KS, 
         columns[f"popularity@{k}"] = _popularity(shown[:, :k], asked.known)
     columns |= _recall_by_popularity(hits, shown, asked, _middle(ks))
     coverage = {f"coverage@{k}": _coverage(shown[:, :k], recommender.n_items) for k in ks}
-    return Measured(pd.DataFrame(columns), coverage, (asked.sha256, asked.protocol, asked.part))
+    return Measured(pd.DataFrame(columns), coverage, (asked.sha256, asked.protocol, asked.part, asked.way))
 
 
 def _middle(ks: Sequence[int]) -> int:
@@ -223,11 +222,13 @@ class Report:
                 for name, one in baselines.items()
             },
             "differences": {name: _as_dicts(difference(self.measured, one)) for name, one in baselines.items()},
-            "users": len(self.asked),
+            "users": self.asked.n_users,
+            "questions": len(self.asked),
             "users_left_out": self.asked.left_out,
             "cold_users": int(self.asked.cold.sum()),
             "protocol": self.asked.protocol,
-            "leak": LEAKS[self.asked.protocol],
+            "asked": self.asked.way,
+            "leak": self.asked.leak,
             "part": self.asked.part,
             "data": {"sha256": self.asked.sha256},
         }
@@ -248,9 +249,10 @@ class Report:
 
     def _heading(self) -> list[str]:
         asked = self.asked
+        way = "" if asked.way == ONCE else f", {asked.way}"
         return [
-            f"{len(asked):,} users of the {asked.part} part, split {asked.protocol} ({LEAKS[asked.protocol]});",
-            f"{asked.left_out:,} users left out: no held-out item; {int(asked.cold.sum()):,} asked users are cold.",
+            f"{asked.n_users:,} users of the {asked.part} part, split {asked.protocol}{way} ({asked.leak});",
+            f"{asked.left_out:,} users left out: no held-out item; {_cold(asked)}.",
             "Whole catalogue ranked, known items removed. 95 % intervals over users.",
         ]
 
@@ -265,6 +267,12 @@ class Report:
         for metric, value in filter(lambda pair: is_shown(pair[0]), self.measured.coverage.items()):
             rows.append(f"{metric:<24}{value:>8.4f} {'':<16}" + _cells(means, metric))
         return rows
+
+
+def _cold(asked: Questions) -> str:
+    cold = int(asked.cold.sum())
+    of_moments = f"{cold:,} of {len(asked):,} moments find a cold user"
+    return of_moments if asked.way == MOMENTS else f"{cold:,} asked users are cold"
 
 
 def _cells(means: Mapping[str, Mapping[str, float]], metric: str) -> str:

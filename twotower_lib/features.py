@@ -58,14 +58,26 @@ class HistorySettings:
 
 @dataclass(frozen=True)
 class Codes:
-    """One code an entry, 0 where it is unknown; or, with the offsets where each list starts, lists of known codes."""
+    """One code an entry, 0 where it is unknown; or, with the offsets where each list starts, lists of known codes.
+
+    Lists have no padding: what is not there takes part in no sum.
+    """
 
     values: Tensor
     offsets: Tensor | None = None
+    ages: Tensor | None = None
+    """In a history that is read in order: for each value how many of the person's events lie between it and now."""
 
     def to(self, device: str) -> Codes:
         """The same on another device."""
-        return Codes(self.values.to(device), None if self.offsets is None else self.offsets.to(device))
+        return Codes(*(None if one is None else one.to(device) for one in (self.values, self.offsets, self.ages)))  # type: ignore[arg-type]
+
+    @property
+    def owners(self) -> Tensor:
+        """For each value the number of the list that holds it."""
+        assert self.offsets is not None
+        ends = torch.cat([self.offsets[1:], self.offsets.new_tensor([len(self.values)])])
+        return torch.arange(len(self.offsets), device=ends.device).repeat_interleave(ends - self.offsets)
 
 
 @dataclass(frozen=True)
@@ -116,17 +128,22 @@ class Features:
     def history(self, history: Ragged) -> Codes:
         """The codes of what is read of each history."""
         read = self.recent(history)
-        return self.of_lists(read.owners, read.values, len(read))
+        ages = _from_end(read) - 1 if self.history_mode == "before" else None
+        return self.of_lists(read.owners, read.values, len(read), ages)
 
     def recent(self, history: Ragged) -> Ragged:
         """The items that are read of each history: all, or with `before` the most recent ones."""
         return _last_of_each(history, self.history_length) if self.history_mode == "before" else history
 
-    def of_lists(self, owners: Rows, items: Rows, n_lists: int) -> Codes:
-        """The codes of lists of item rows, given as pairs in the order of the lists; unknown items are left out."""
+    def of_lists(self, owners: Rows, items: Rows, n_lists: int, ages: Rows | None = None) -> Codes:
+        """The codes of lists of item rows, given as pairs in the order of the lists; unknown items are left out.
+
+        Their places are not taken by others: the rest of a list keeps its ages.
+        """
         codes = self.item_codes[items]
         known = codes != UNKNOWN
-        return _flat(Ragged(codes[known], offsets_of(np.bincount(owners[known], minlength=n_lists))))
+        lists = Ragged(codes[known], offsets_of(np.bincount(owners[known], minlength=n_lists)))
+        return _flat(lists, None if ages is None else ages[known])
 
     def of_items(self, items: Rows, names: Sequence[str]) -> dict[str, Codes]:
         """The codes of these item features for each item row."""
@@ -175,12 +192,17 @@ def _coded(lists: Sequence[Sequence[str]], warm: np.ndarray) -> tuple[Ragged, in
     return Ragged.of([[code[name] for name in names if name in code] for names in lists]), len(known)
 
 
-def _flat(lists: Ragged) -> Codes:
-    return Codes(torch.from_numpy(lists.values), torch.from_numpy(lists.offsets[:-1].copy()))
+def _flat(lists: Ragged, ages: Rows | None = None) -> Codes:
+    offsets = torch.from_numpy(lists.offsets[:-1].copy())
+    return Codes(torch.from_numpy(lists.values), offsets, None if ages is None else torch.from_numpy(ages))
+
+
+def _from_end(lists: Ragged) -> Rows:
+    """For each value its place from the end of its list; the last one has place 1."""
+    return np.repeat(lists.offsets[1:], lists.lengths) - np.arange(len(lists.values))
 
 
 def _last_of_each(lists: Ragged, length: int) -> Ragged:
     """The last `length` values of each list."""
-    from_end = np.repeat(lists.offsets[1:], lists.lengths) - np.arange(len(lists.values))
-    kept = from_end <= length
+    kept = _from_end(lists) <= length
     return Ragged.grouped(lists.owners[kept], lists.values[kept], len(lists))

@@ -4,14 +4,17 @@ What leaves a tower is what is stored here, and the metric is the inner product:
 cosine, and a learned item bias is one more dimension. An index that measures the Euclidean distance ranks such vectors
 wrongly without any error, so the metric is kept with the index and checked when it is loaded.
 
-`ExactIndex` is our own, `FaissIndex` is FAISS in one of three kinds (`ann.py`). All score in float64 what they
+`ExactIndex` is our own, `FaissIndex` is FAISS in one of five kinds (`ann.py`). All score in float64 what they
 have found, and order it so, ties by row: those that are exact answer with the same rows. Of one that is not,
 `recall_against_exact` tells how much it finds.
+
+A row is a place in the catalogue and stays one: what is added gets the next rows, what is deleted leaves its row empty.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from twotower_lib.ann import CLASSES, FLAT, IndexSettings, build, fetch, kind_of, settings_of, vectors_in
-from twotower_lib.errors import ArtifactError, ShapeError
+from twotower_lib import ann
+from twotower_lib.ann import FLAT, IndexSettings, Selection
+from twotower_lib.errors import ArtifactError, SettingError, ShapeError
 from twotower_lib.ranking import NOTHING, Index, Ragged, Recommendations, Rows, blocks
 from twotower_lib.topk import (
     best_cells,
@@ -30,6 +34,7 @@ from twotower_lib.topk import (
     longest_norm,
     no_answer,
     place_in_row,
+    rank_rows,
     rank_vectors,
     rounding,
 )
@@ -50,7 +55,20 @@ WIDENINGS = (1, 4, 16)
 """By what the search is widened while answers are not final; after the last one the rest is searched exactly."""
 
 FETCHED_SHARE = 0.25
-"""Where a larger share of the catalogue would be fetched, it is searched exactly, which is then no slower."""
+"""Where a larger share of what may be found would be fetched, it is searched exactly, which is then no slower."""
+
+Mask = NDArray[np.bool_]
+"""A truth value for each row of the catalogue."""
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """What an index costs in memory."""
+
+    searched: int
+    """Vectors, codes, lists, graph: what queries run through."""
+    scoring: int
+    """Vectors from which only candidates are scored again."""
 
 
 class ExactIndex:
@@ -67,7 +85,7 @@ class ExactIndex:
     is_exact: bool = True
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
-        self.vectors = _checked(vectors, "item vectors")
+        self.vectors = checked(vectors, "item vectors")
         self.longest = longest_norm(self.vectors)
         check_request(0, self.n_items, 1, None)
 
@@ -76,55 +94,73 @@ class ExactIndex:
         """How many vectors are stored."""
         return len(self.vectors)
 
-    def search(self, vectors: NDArray[np.float32], k: int, exclude: Ragged | None = None) -> Recommendations:
+    def search(
+        self, vectors: NDArray[np.float32], k: int, exclude: Ragged | None = None, allowed: Mask | None = None
+    ) -> Recommendations:
         """The k items of largest inner product with each vector, without those in its list of `exclude`.
 
         Args:
             vectors: float32 of shape (queries, dim).
             k: how long the lists are, 1 or more.
             exclude: for each query the item rows that must not appear.
+            allowed: the rows that may appear at all; none: every row.
 
         Raises:
             ShapeError: the vectors are of another shape or type, or hold a number that is not finite.
         """
-        queries = _checked(vectors, "query vectors", self.vectors.shape[1])
-        return rank_vectors(queries, self.vectors, k, exclude, self.longest)
+        queries = checked(vectors, "query vectors", self.vectors.shape[1])
+        if allowed is None:
+            return rank_vectors(queries, self.vectors, k, exclude, self.longest)
+        rows = np.flatnonzero(_fitting(allowed, self.n_items))
+        return rank_rows(queries, self.vectors, rows, k, exclude, self.longest)
 
 
-class FaissIndex:
-    """Search by FAISS; what it finds is scored again in float64.
-
-    Args:
-        vectors: float32 of shape (items, dim); row i is item i.
-        settings: the kind of index. Equal vectors and settings give equal indexes.
-
-    Raises:
-        ShapeError: the vectors are not a finite float32 matrix with at least one row.
-    """
+class Rescored:
+    """Whatever finds candidates: the best of them by float64, without what is excluded, deleted or not allowed."""
 
     metric: str = METRIC
     is_exact: bool
+    longest: float
+    _vectors: torch.Tensor
+    _there: Selection | None = None
 
-    def __init__(self, vectors: NDArray[np.float32], settings: IndexSettings = FLAT) -> None:
-        checked = _checked(vectors, "item vectors")
-        check_request(0, len(checked), 1, None)
-        self._hold(build(checked.numpy(), settings))
+    def reach(self, wanted: int, share: float) -> int:
+        """How many items are looked at closely where so many are wanted of this share of the catalogue."""
+        raise NotImplementedError
 
-    def _hold(self, index: Any) -> None:
-        self.index = index
-        self.settings = settings_of(index)
-        self.is_exact = self.settings.kind == "flat"
-        # Mostly not copied: the memory of the index itself, gone with it, so nobody else may hold these vectors.
-        self._vectors = _checked(vectors_in(index), "item vectors")
-        self.longest = longest_norm(self._vectors)
-        check_request(0, self.n_items, 1, None)
+    def fetch(
+        self, vectors: NDArray[np.float32], wanted: int, room: int, widening: int, chosen: Selection | None
+    ) -> tuple[NDArray[np.float32], Rows]:
+        """The scores and items of the candidates; see `ann.fetch`."""
+        raise NotImplementedError
 
     @property
     def n_items(self) -> int:
-        """How many vectors are stored."""
-        return int(self.index.ntotal)
+        """How many rows there are, those of deleted items included."""
+        return len(self._vectors)
 
-    def search(self, vectors: NDArray[np.float32], k: int, exclude: Ragged | None = None) -> Recommendations:
+    @property
+    def n_deleted(self) -> int:
+        """How many rows are empty. Their memory comes back with the next build, which is due when they are many."""
+        return 0 if self._there is None else self.n_items - len(self._there.rows)
+
+    def delete(self, rows: Rows) -> None:
+        """Let these items appear in no answer any more. Their rows stay empty and are never given to others.
+
+        No kind is built anew: each search passes the rows over that are marked so, in the graph of an hnsw too, where
+        they go on to lead the way to others.
+
+        Raises:
+            ShapeError: there is no such row.
+        """
+        check_request(1, self.n_items, 1, Ragged.of([rows]))
+        there = np.ones(self.n_items, dtype=bool) if self._there is None else self._there.mask.copy()
+        there[rows] = False
+        self._there = Selection(there)
+
+    def search(
+        self, vectors: NDArray[np.float32], k: int, exclude: Ragged | None = None, allowed: Mask | None = None
+    ) -> Recommendations:
         """The k items of largest inner product with each vector, without those in its list of `exclude`.
 
         As many items are fetched as may be excluded, and `MARGIN` more, and the search is widened for the queries whose
@@ -137,19 +173,115 @@ class FaissIndex:
             vectors: float32 of shape (queries, dim).
             k: how long the lists are, 1 or more.
             exclude: for each query the item rows that must not appear.
+            allowed: the rows that may appear at all; none: every row that is not deleted.
 
         Raises:
             ShapeError: the vectors are of another shape or type, or hold a number that is not finite.
         """
-        queries = _checked(vectors, "query vectors", self._vectors.shape[1])
+        queries = checked(vectors, "query vectors", self._vectors.shape[1])
         check_request(len(queries), self.n_items, k, exclude)
         seen = Ragged.empty(len(queries)) if exclude is None else exclude
-        work = _Search(self, queries, k, seen, rounding(queries, self.longest), no_answer(len(queries), k))
+        error, answers = rounding(queries, self.longest), no_answer(len(queries), k)
+        work = _Search(self, queries, k, seen, error, answers, self._chosen(allowed))
         room = _room(seen.lengths)
         for start, stop in blocks(len(queries), QUERIES):
             for needed in np.unique(room[start:stop]):
                 work.answer(start + np.flatnonzero(room[start:stop] == needed), int(needed))
         return work.answers
+
+    def _chosen(self, allowed: Mask | None) -> Selection | None:
+        if allowed is None:
+            return self._there
+        mask = _fitting(allowed, self.n_items)
+        return Selection(mask if self._there is None else mask & self._there.mask)
+
+
+class FaissIndex(Rescored):
+    """Search by FAISS; what it finds is scored again in float64.
+
+    Args:
+        vectors: float32 of shape (items, dim); row i is item i.
+        settings: the kind of index. Equal vectors and settings give equal indexes.
+
+    Raises:
+        ShapeError: the vectors are not a finite float32 matrix with at least one row.
+    """
+
+    _shared: bool = False
+
+    def __init__(self, vectors: NDArray[np.float32], settings: IndexSettings = FLAT) -> None:
+        items = checked(vectors, "item vectors")
+        check_request(0, len(items), 1, None)
+        self._hold(ann.build(items.numpy(), settings))
+
+    def _hold(self, index: Any, there: Mask | None = None) -> None:
+        self.index = index
+        self.settings = ann.settings_of(index)
+        self.is_exact = self.settings.kind == "flat"
+        # Mostly not copied: the memory of the index itself, gone with it, so nobody else may hold these vectors.
+        self._vectors = checked(ann.vectors_in(index), "item vectors")
+        self.longest = longest_norm(self._vectors)
+        self._there = None if there is None else Selection(there)
+        check_request(0, self.n_items, 1, None)
+
+    @property
+    def bytes(self) -> Bytes:
+        """What it costs in memory; of an ivf a copy of the vectors too, from which its answers are scored."""
+        whole, vectors = len(faiss.serialize_index(self.index)), self._vectors.nbytes
+        if self.settings.kind in ann.CODED:
+            return Bytes(whole - vectors, vectors)
+        return Bytes(whole, vectors if self.settings.kind == "ivf" else 0)
+
+    def trying(self, **effort: Any) -> FaissIndex:
+        """The same index with another `ef_search`, `probes` or `rerank`.
+
+        It shares the memory of this one, so nothing can be added to either from now on.
+
+        Raises:
+            SettingError: what is named is built into the index, or out of range.
+        """
+        if built := effort.keys() - {"ef_search", "probes", "rerank"}:
+            raise SettingError(f"another {', '.join(sorted(built))} for an index that stands", "a new index")
+        self._shared = True
+        other = copy.copy(self)
+        other.settings = replace(self.settings, **effort)
+        return other
+
+    def add(self, vectors: NDArray[np.float32]) -> Rows:
+        """Append items without a new build; centroids and codes stay those of the items that were there before.
+
+        Args:
+            vectors: float32 of shape (new items, dim).
+
+        Returns:
+            the rows of the new items, the next ones of the catalogue.
+
+        Raises:
+            ShapeError: the vectors are of another shape or type, or hold a number that is not finite.
+            SettingError: the memory is shared with an index that `trying` made.
+        """
+        if self._shared:
+            raise SettingError(
+                "adding to an index whose memory another shares", "an index of its own", "load or build it"
+            )
+        new, before = checked(vectors, "item vectors", self._vectors.shape[1]), self.n_items
+        self.index.add(new.numpy())
+        in_lists = self.settings.kind == "ivf"
+        self._vectors = torch.cat([self._vectors, new]) if in_lists else torch.from_numpy(ann.vectors_in(self.index))
+        self.longest = max(self.longest, longest_norm(new))
+        if self._there is not None:
+            self._there = Selection(np.append(self._there.mask, np.ones(len(new), dtype=bool)))
+        return np.arange(before, self.n_items)
+
+    def reach(self, wanted: int, share: float) -> int:
+        """How many items are looked at closely where so many are wanted of this share of the catalogue."""
+        return self.settings.reach(wanted, share)
+
+    def fetch(
+        self, vectors: NDArray[np.float32], wanted: int, room: int, widening: int, chosen: Selection | None
+    ) -> tuple[NDArray[np.float32], Rows]:
+        """The scores and items of the candidates; see `ann.fetch`."""
+        return ann.fetch(self.index, self.settings, vectors, wanted, room, widening, chosen)
 
     def save(self, path: Path) -> None:
         """Write the index to a file and read it back.
@@ -158,8 +290,10 @@ class FaissIndex:
             OSError: the disk is full or the place cannot be written.
             ArtifactError: what was read back is not what was written.
         """
+        ann.set_effort(self.index, self.settings)
+        whole = self.index if self._there is None else _naming(self.index, self._there.mask)
         # faiss.write_index reports nothing when a small file does not fit on the disk; Python does.
-        data = faiss.serialize_index(self.index).tobytes()
+        data = faiss.serialize_index(whole).tobytes()
         path.write_bytes(data)
         if path.read_bytes() != data:
             raise ArtifactError(f"{path} reads back differently", "the bytes that were written", "check the disk")
@@ -180,34 +314,38 @@ class FaissIndex:
         except (OSError, RuntimeError) as error:
             reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
             raise ArtifactError(f"{path} cannot be read as an index: {reason}", "a file that `save` wrote") from error
+        index, there = _named(index)
         _check_metric(index, metric)
-        if not kind_of(index):
-            kinds = ", ".join(one.__name__ for one in CLASSES.values())
-            raise ArtifactError(f"{path} holds a {type(index).__name__}", f"one of {kinds}")
+        if not ann.kind_of(index):
+            kinds = ", ".join(one.__name__ for one in ann.CLASSES.values())
+            needed = f"one of {kinds}; the last two before their vectors, in an IndexRefine"
+            raise ArtifactError(f"{path} holds a {type(index).__name__}", needed)
         loaded = cls.__new__(cls)
-        loaded._hold(index)
+        loaded._hold(index, there)
         return loaded
 
 
 @dataclass(frozen=True)
 class _Search:
-    """One call of `FaissIndex.search`."""
+    """One call of `Rescored.search`."""
 
-    index: FaissIndex
+    index: Rescored
     queries: torch.Tensor
     k: int
     seen: Ragged
     error: NDArray[np.float64]
     answers: Recommendations
+    chosen: Selection | None
 
     def answer(self, asked: Rows, room: int) -> None:
         """Write the answers of the queries `asked`, each of which excludes up to `room` items."""
-        wanted = self.k + MARGIN
+        wanted, share = self.k + MARGIN, 1.0 if self.chosen is None else self.chosen.share
         for widening in WIDENINGS:
-            if not len(asked) or widening * wanted + room > FETCHED_SHARE * self.index.n_items:
+            reach = self.index.reach(widening * wanted, share) + room
+            if not len(asked) or reach > FETCHED_SHARE * share * self.index.n_items:
                 break
             vectors = self._vectors_of(asked).numpy()
-            found = fetch(self.index.index, self.index.settings, vectors, wanted, room, widening)
+            found = self.index.fetch(vectors, wanted, room, widening, self.chosen)
             asked = asked[~self._write(asked, *found)]
         if len(asked):
             self._write_exact(asked)
@@ -231,8 +369,11 @@ class _Search:
         return last > (scores[:, -1].astype(np.float64) + self.error[asked] if index.is_exact else -np.inf)
 
     def _write_exact(self, asked: Rows) -> None:
-        vectors, longest = self.index._vectors, self.index.longest
-        found = rank_vectors(self._vectors_of(asked), vectors, self.k, self.seen.take(asked), longest)
+        queries, vectors, seen = self._vectors_of(asked), self.index._vectors, self.seen.take(asked)
+        if self.chosen is None:
+            found = rank_vectors(queries, vectors, self.k, seen, self.index.longest)
+        else:
+            found = rank_rows(queries, vectors, self.chosen.rows, self.k, seen, self.index.longest)
         self.answers.items[asked], self.answers.scores[asked] = found.items, found.scores
 
 
@@ -250,8 +391,12 @@ def recall_against_exact(
         k: how long the lists are.
         exclude: for each query the item rows that must not appear.
     """
-    true = exact.search(queries, k, exclude).items
-    found = index.search(queries, k, exclude).items
+    return recall_of(index.search(queries, k, exclude), exact.search(queries, k, exclude))
+
+
+def recall_of(answers: Recommendations, exact: Recommendations) -> float:
+    """Of the items in exact answers the share that other answers to the same queries hold, in whatever place."""
+    found, true = answers.items, exact.items
     is_item = true != NOTHING
     hits = (true[:, :, None] == found[:, None, :]).any(2) & is_item
     return float(hits.sum() / is_item.sum())
@@ -273,6 +418,33 @@ def _excluded(items: Rows, seen: Ragged, n_items: int) -> NDArray[np.bool_]:
     return np.isin(cells, seen.owners * n_items + seen.values)
 
 
+def _naming(index: Any, there: Mask) -> Any:
+    """An index for the file, in a shell that calls what is deleted -1, as FAISS calls what it does not find."""
+    shell = faiss.IndexIDMap(faiss.IndexFlatIP(index.d))
+    shell.index, shell.ntotal = index, index.ntotal
+    faiss.copy_array_to_vector(np.where(there, np.arange(len(there)), NOTHING), shell.id_map)
+    return shell
+
+
+def _named(index: Any) -> tuple[Any, Mask | None]:
+    """An index from a file without its shell, and the rows that are not deleted."""
+    if not isinstance(index, faiss.IndexIDMap):
+        return index, None
+    names = faiss.vector_to_array(index.id_map)
+    there = names != NOTHING
+    if (names[there] != np.flatnonzero(there)).any():
+        raise ArtifactError("an index whose items have other numbers than their rows", "a file that `save` wrote")
+    inside: Any = faiss.downcast_index(index.index)
+    index.own_fields, inside.thisown = False, True  # the memory is no longer the shell's to free
+    return inside, there
+
+
+def _fitting(allowed: Mask, n_items: int) -> Mask:
+    if allowed.dtype != bool or allowed.shape != (n_items,):
+        raise ShapeError(f"allowed rows {allowed.dtype} of shape {allowed.shape}", f"bool of shape ({n_items},)")
+    return allowed
+
+
 def _check_metric(index: faiss.Index, metric: str) -> None:
     came = METRICS.get(index.metric_type, f"metric {index.metric_type} of FAISS")
     if came != metric:
@@ -283,7 +455,7 @@ def _check_metric(index: faiss.Index, metric: str) -> None:
         )
 
 
-def _checked(vectors: NDArray[np.float32], what: str, dim: int | None = None) -> torch.Tensor:
+def checked(vectors: NDArray[np.float32], what: str, dim: int | None = None) -> torch.Tensor:
     """The vectors as a tensor, not copied, or a `ShapeError`."""
     needed = f"a float32 matrix (rows, {'dim' if dim is None else dim})"
     if vectors.dtype != np.float32 or vectors.ndim != 2 or dim not in (None, vectors.shape[1]):

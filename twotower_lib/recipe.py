@@ -26,9 +26,9 @@ from twotower_lib.errors import ArtifactError, SettingError
 from twotower_lib.evaluation import KS, Measured, Report, evaluate, measure
 from twotower_lib.features import Features, HistorySettings, fit_features
 from twotower_lib.index import FLAT, IndexSettings
-from twotower_lib.protocols import Questions, questions
+from twotower_lib.protocols import Questions, point_in_time, questions
 from twotower_lib.retriever import exact_retriever
-from twotower_lib.split import Part, Split, SplitSettings, items_of_users, split
+from twotower_lib.split import Part, Split, SplitSettings, split
 from twotower_lib.storage import finish_replacing, new_folder, refuse_existing, write_text
 from twotower_lib.towers import TowerSettings, TwoTower
 from twotower_lib.training import LossSettings, Phase, Progress, Run, TrainSettings, load_state, load_towers
@@ -75,9 +75,9 @@ class Prepared:
     dataset: Dataset
     split: Split
 
-    def asked(self, part: Part) -> Questions:
-        """The questions of one part."""
-        return questions(self.split, part, self.dataset.sha256)
+    def asked(self, part: Part, moments: bool = False) -> Questions:
+        """The questions of one part: each user once, or with `moments` point in time."""
+        return (point_in_time if moments else questions)(self.split, part, self.dataset.sha256)
 
     @property
     def fingerprint(self) -> str:
@@ -190,20 +190,22 @@ def trained_towers(recipe: Recipe, prepared: Prepared, out: Path, part: Part) ->
     return load_towers(out / ("final" if is_refitted else "best"), features, recipe.model), features
 
 
-def evaluate_run(out: Path, against: Sequence[str] = (), part: Part = "valid", ks: Sequence[int] = KS) -> Report:
+def evaluate_run(
+    out: Path, against: Sequence[str] = (), part: Part = "valid", ks: Sequence[int] = KS, moments: bool = False
+) -> Report:
     """Judge a run on one part, beside chance, popularity and the baselines named in `against`.
 
     Baselines are fitted on what is known when the part is asked. Every evaluation is noted in the run's folder, so
     that a test part that was asked twice can be seen.
     """
     recipe, prepared = open_run(out)
-    asked = prepared.asked(part)
+    asked = prepared.asked(part, moments)
     towers, features = trained_towers(recipe, prepared, out, part)
     references = measured_references(recipe, asked, against, ks)
     report = evaluate(exact_retriever(towers, features), asked, references, ks)
     means = {name: None if math.isnan(mean) else mean for name, mean in report.measured.means.items()}
     with (out / EVALUATIONS).open("a", encoding="utf-8") as notes:
-        notes.write(json.dumps({"part": part, "against": list(against), "metrics": means}) + "\n")
+        notes.write(json.dumps({"part": part, "asked": asked.way, "against": list(against), "metrics": means}) + "\n")
     return report
 
 
@@ -229,7 +231,6 @@ def export(out: Path, path: Path, force: bool = False, index: IndexSettings = FL
     refuse_existing(path, force)
     recipe, prepared = open_run(out)
     towers, features = trained_towers(recipe, prepared, out, "test")
-    known = prepared.split.known("test")
     facts: Mapping[str, Any] = {
         "data": {"name": prepared.dataset.name, "sha256": prepared.dataset.sha256},
         "protocol": prepared.split.protocol,
@@ -241,7 +242,7 @@ def export(out: Path, path: Path, force: bool = False, index: IndexSettings = FL
         features,
         prepared.dataset.catalogue,
         prepared.dataset.people.users,
-        items_of_users(known),
+        prepared.split.seen("test"),
         facts,
         force,
         index,

@@ -5,7 +5,11 @@ One function a protocol, and each protocol states its leak in one line:
     random   a random share of all events is held out; the model knows the future of the same user
     last     the last share of each user's events is held out; the model knows what other users did later
     time     everything from one moment on is held out; most test users may be new
+    users    a share of the users is held out; the model never meets them, and reads a random part of what they did
     given    train and test are given; as leaky as the protocol of whoever made them; validation is cut at random
+
+The events of a held-out user are divided once more: the *fold-in* is known when the user is asked, as a history, and is
+never trained on; the rest is asked (Liang et al. 2018, section 4: 80 % and 20 %).
 
 Validation is cut from the train part by the same protocol. Settings are chosen on it; then `refit()` gives all of train
 back to the model, and test is asked once.
@@ -28,12 +32,14 @@ from twotower_lib.seeding import child
 Part = Literal["train", "valid", "test"]
 Mask = NDArray[np.bool_]
 
-PARTS: dict[Part, int] = {"train": 0, "valid": 1, "test": 2}
+PARTS: dict[Part, int] = {"train": 0, "valid": 2, "test": 4}
+"""Parts are numbered in the order in which they become known; the fold-in of a part has the number before it."""
 
 LEAKS = {
     "random": "a random split knows the future of the user",
     "last": "a last-fraction split knows the future of other users",
     "time": "none; new users and items are part of the test",
+    "users": "a split by users knows the future of others, and reads the future of the user in the fold-in",
     "given": "as leaky as the protocol of whoever made the parts",
 }
 
@@ -43,20 +49,22 @@ class SplitSettings:
     """How events are divided."""
 
     protocol: str = "last"
-    """random, last, time or given; a source with a published test part is always split as given."""
+    """random, last, time, users or given; a source with a published test part is always split as given."""
     test: float = 0.2
-    """Share of the events that is held out for the test."""
+    """Share of the events that is held out for the test; with the protocol users, share of the users."""
     valid: float = 0.1
-    """Share of the train events that is held out for choosing settings."""
+    """Share of the train events (or users) that is held out for choosing settings."""
+    asked: float = 0.2
+    """Share of a held-out user's events that is asked, drawn at random and rounded down; the rest is the fold-in."""
     seed: int = 42
-    """Seed of the random protocol. It is apart from the seed of the run, so that several runs share one split."""
+    """Seed of the protocols that draw. It is apart from the seed of the run, so that several runs share one split."""
 
     def __post_init__(self) -> None:
         if self.protocol not in LEAKS:
             raise SettingError(f"split.protocol = {self.protocol}", ", ".join(LEAKS), nearest(self.protocol, LEAKS))
         if self.seed < 0:
             raise SettingError(f"split.seed = {self.seed}", "0 or more")
-        for name in ("test", "valid"):
+        for name in ("test", "valid", "asked"):
             if not 0 < getattr(self, name) < 1:
                 raise SettingError(f"split.{name} = {getattr(self, name)}", "a share above 0 and below 1")
 
@@ -94,24 +102,24 @@ class Split:
         return self.events.take(self.part == PARTS[part])
 
     def known(self, part: Part) -> Interactions:
-        """What is known when `part` is asked: train for valid, train and valid for test."""
-        return self.events.take(self.part < PARTS[part])
+        """What a model may be fitted on before `part` is asked: train for valid, train and valid for test."""
+        return self.events.take(self.part < PARTS[part] - 1)
 
     def seen(self, part: Part) -> Ragged:
-        """For each user the item rows known when `part` is asked, oldest first."""
-        return items_of_users(self.known(part))
+        """For each user the item rows known when `part` is asked, oldest first: what is `known`, and the fold-in."""
+        return items_of_users(self.events.take(self.part < PARTS[part]))
 
     def cold_users(self, part: Part) -> Mask:
-        """For each user whether nothing is known of them when `part` is asked."""
-        return np.bincount(self.known(part).user, minlength=self.events.n_users) == 0
+        """For each user whether nothing is known of them when `part` is asked, not even a fold-in."""
+        return self.seen(part).lengths == 0
 
     def cold_items(self, part: Part) -> Mask:
-        """For each item whether nothing is known of it when `part` is asked."""
+        """For each item whether a model that is fitted before `part` is asked has never met it."""
         return self.known(part).item_counts == 0
 
     def refit(self) -> Split:
-        """The same split with the validation part given back to train."""
-        part = np.where(self.part == PARTS["valid"], PARTS["train"], self.part).astype(np.int8)
+        """The same split with the validation part, its fold-in too, given back to train."""
+        part = np.where(self.part <= PARTS["valid"], PARTS["train"], self.part).astype(np.int8)
         return replace(self, part=part)
 
 
@@ -146,10 +154,26 @@ def global_time(events: Interactions, share: float, generator: np.random.Generat
     return times >= latest.min(initial=np.iinfo(np.int64).max)
 
 
+def whole_users(events: Interactions, share: float, generator: np.random.Generator) -> Mask:
+    """Hold out all events of a random share of the users that have any."""
+    users = generator.permutation(np.unique(events.user))
+    return np.isin(events.user, users[: round(len(users) * share)])
+
+
+def fold_in(events: Interactions, asked: float, generator: np.random.Generator) -> Mask:
+    """All but a random share of each user's events; that share is rounded down, so that every user keeps at least one.
+
+    A user with too few events for one to be asked is all fold-in.
+    """
+    shuffled = replace(events, time=generator.permutation(len(events)))
+    return ~last_fraction(shuffled, asked, generator)
+
+
 PROTOCOLS: dict[str, Callable[[Interactions, float, np.random.Generator], Mask]] = {
     "random": random_ratio,
     "last": last_fraction,
     "time": global_time,
+    "users": whole_users,
     "given": random_ratio,
 }
 """How a part is held out. A published split holds out its validation part at random, as its test part was."""
@@ -179,6 +203,9 @@ def split(dataset: Dataset, settings: SplitSettings) -> Split:
     rest = np.flatnonzero(~is_test)
     is_valid = PROTOCOLS[settings.protocol](events.take(rest), settings.valid, child(settings.seed, "split", 1))
     part[rest[is_valid]] = PARTS["valid"]
+    if settings.protocol == "users":
+        held_out = np.flatnonzero(part != PARTS["train"])
+        part[held_out] -= fold_in(events.take(held_out), settings.asked, child(settings.seed, "split", 2))
     made = Split(events, part, settings.protocol)
     check(made)
     return made
@@ -189,7 +216,8 @@ def check(split: Split) -> None:
 
     Raises:
         SplitError: a part is empty.
-        LeakError: a pair of train is asked for again, or a split in time has a train event after a held-out one.
+        LeakError: a pair of train is asked for again, a split in time has a train event after a held-out one, or a
+            split by users has a user in two parts.
     """
     for part in PARTS:
         if len(split.of(part)) == 0:
@@ -201,10 +229,19 @@ def check(split: Split) -> None:
     again = len(split.events) - len(np.unique(split.events.pairs))
     if again:
         raise LeakError(f"pairs of user and item that are both in train and in test: {again}", "disjoint parts")
+    if split.protocol == "users":
+        _check_users(split)
     if split.protocol in ("last", "time"):
         _check_order(split, "train", "valid")
         _check_order(split, "valid", "test")
         _check_order(split, "train", "test")
+
+
+def _check_users(split: Split) -> None:
+    owner_and_part = split.events.user * len(PARTS) + (split.part + 1) // 2  # a fold-in belongs to its part
+    torn = len(np.unique(owner_and_part)) - len(np.unique(split.events.user))
+    if torn:
+        raise LeakError(f"users with events in two parts of a split by users: {torn}", "each user in one part")
 
 
 def _check_order(split: Split, early: Part, late: Part) -> None:

@@ -31,6 +31,10 @@ BLOCK_CELLS = 1_000_000
 TILE = (256, 4096)
 """Queries and items whose inner products are made together: BLOCK_CELLS in the shape that a matmul likes best."""
 
+MANY_TILES = 16
+"""From so many tiles of items on, chunks are sized as if two were met at once, twice as long: only the first tile has a
+low floor, and it weighs little among many."""
+
 
 def rank_scores(
     score_block: Callable[[int, int, Tensor], None],
@@ -99,11 +103,12 @@ def rank_vectors(
     # One tile for all, so that no two are ever held; a view of its start serves the smaller ones at the edges.
     tile_width = min(TILE[1], _padded(len(vectors)))
     buffer = torch.empty(min(TILE[0], len(queries)) * tile_width)
+    searched = 2 * TILE[1] if len(vectors) >= MANY_TILES * TILE[1] else tile_width
     answer = no_answer(len(queries), k)
     for start, stop in blocks(len(queries), TILE[0]):
         block = queries[start:stop]
         struck = None if exclude is None else _Struck(exclude.slice(start, stop))
-        shortlist = _Shortlist(len(block), tile_width, k, slack[start:stop], partial(inner_products, block, vectors))
+        shortlist = _Shortlist(len(block), searched, k, slack[start:stop], partial(inner_products, block, vectors))
         for first, last in blocks(len(vectors), TILE[1]):
             width = _padded(last - first)
             tile = buffer[: len(block) * width].view(len(block), width)
@@ -114,6 +119,30 @@ def rank_vectors(
             shortlist.add(tile, first)
         _write(answer, start, shortlist.best())
     return answer
+
+
+def rank_rows(
+    queries: Float32[Tensor, "queries dim"],
+    vectors: Float32[Tensor, "items dim"],
+    rows: Int[np.ndarray, " rows"],
+    k: int,
+    exclude: Ragged | None = None,
+    longest: float | None = None,
+) -> Recommendations:
+    """`rank_vectors` over some rows of the catalogue only, given upwards; ties by row, as there."""
+    check_request(len(queries), len(vectors), k, exclude)
+    if not len(rows):
+        return no_answer(len(queries), k)
+    among = vectors.index_select(0, torch.from_numpy(rows))
+    found = rank_vectors(queries, among, k, None if exclude is None else _among(rows, exclude), longest)
+    return Recommendations(np.where(found.items == NOTHING, NOTHING, rows[found.items]), found.scores)
+
+
+def _among(rows: Rows, lists: Ragged) -> Ragged:
+    """Lists of rows as lists of places in `rows`, without what is not there."""
+    place = np.searchsorted(rows, lists.values).clip(max=len(rows) - 1)
+    there = rows[place] == lists.values
+    return Ragged.grouped(lists.owners[there], place[there], len(lists))
 
 
 def top_k(
@@ -225,7 +254,7 @@ class _Shortlist:
 
     Args:
         n_rows: queries in the block.
-        width: columns of a tile.
+        width: columns, at least, over which the floor is found: those of a tile, or of the first two.
         k: how many cells of each row are wanted.
         slack: for each row, how much below another score a score may lie and still be the better one when looked at
             exactly (twice the rounding); without it, scores are taken as they are.

@@ -1,6 +1,6 @@
 """The two towers: one embeds users, the other items, and they meet only in an inner product.
 
-    user features -> tables, averaged and summed -> head -> normalise -> [u, 1]
+    user features -> tables, pooled and summed   -> head -> normalise -> [u, 1]
     item features -> tables, averaged and summed -> head -> normalise -> [v, T b]        score = <u, v> + T b
 
 What leaves a tower is what an index stores: normalisation happens inside, and the learned item bias b is one more
@@ -10,7 +10,7 @@ dimension, against which the user side holds a constant 1. Divided by the temper
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,6 +82,13 @@ class TowerSettings:
     """Chance that an entry of a summed embedding is left out in training."""
     init_scale: float = 0.3
     """Embedding tables start as N(0, (init_scale / sqrt(dim))^2)."""
+    pooling: str = "mean"
+    """How a history becomes one vector: mean; recency, newer events weigh more; attention, each item has a weight."""
+    half_life: float = 20.0
+    """Events after which the weight of recency is halved; the start value, since it is learned."""
+    id_dropout: float = 0.0
+    """Chance that an id is unknown in training, on each side that reads something beside it: so that the rest learns
+    to do without (Volkovs et al. 2017, DropoutNet)."""
 
     def __post_init__(self) -> None:
         for side, names, known in (("user", self.user, USER_FEATURES), ("item", self.item, ITEM_FEATURES)):
@@ -92,7 +99,7 @@ class TowerSettings:
                 raise SettingError(f"model.{side} = {list(names)}", "one feature or more, each once")
         if self.dim < 1:
             raise SettingError(f"model.dim = {self.dim}", "1 or more")
-        for name in ("max_scale", "init_scale"):
+        for name in ("max_scale", "init_scale", "half_life"):
             if not getattr(self, name) > 0:
                 raise SettingError(f"model.{name} = {getattr(self, name)}", "a number above 0")
         if not (self.temperature > 0 and 1 / self.temperature <= self.max_scale):
@@ -102,6 +109,21 @@ class TowerSettings:
         if self.tied and not ("history" in self.user and "id" in self.item):
             raise SettingError("model.tied without a history and item ids", "user: [history, ...], item: [id, ...]")
         _check_chance("model.dropout", self.dropout)
+        self._check_pooling()
+        _check_chance("model.id_dropout", self.id_dropout)
+        if self.id_dropout and not (self.drops_ids(self.user) or self.drops_ids(self.item)):
+            came = f"model.id_dropout = {self.id_dropout}, but no tower reads an id and something beside it"
+            raise SettingError(came, "user: [id, history], or item: [id, categories]")
+
+    def _check_pooling(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise SettingError(f"model.pooling = {self.pooling}", ", ".join(POOLINGS), nearest(self.pooling, POOLINGS))
+        if self.pooling != "mean" and "history" not in self.user:
+            raise SettingError(f"model.pooling = {self.pooling} without a history", "user: [history, ...]")
+
+    def drops_ids(self, side: tuple[str, ...]) -> bool:
+        """Whether a tower with these features is trained with some ids unknown."""
+        return self.id_dropout > 0 and "id" in side and len(side) > 1
 
     @property
     def item_inputs(self) -> tuple[str, ...]:
@@ -134,20 +156,78 @@ class Head(nn.Sequential):
         super().__init__(*layers)
 
 
+class Mean(nn.Module):
+    """Every event of a history weighs the same."""
+
+    def forward(self, table: nn.Module, codes: Codes) -> Float[Tensor, " values"]:
+        """The logits of the weights, one a value of the lists."""
+        return torch.zeros_like(codes.values, dtype=_weight(table).dtype)
+
+
+class Recency(nn.Module):
+    """The weight of an event is halved with every `half_life` events that came after it.
+
+    One number is learned, and like the temperature as its logarithm: how long a history speaks is a property of the
+    data, and one number for all people can hardly overfit.
+    """
+
+    def __init__(self, settings: TowerSettings) -> None:
+        super().__init__()
+        self.log_half_life = nn.Parameter(torch.tensor(math.log(settings.half_life)))
+
+    def forward(self, table: nn.Module, codes: Codes) -> Float[Tensor, " values"]:
+        """-age ln 2 / half_life, whose exponential is 2^(-age / half_life)."""
+        assert codes.ages is not None
+        return -math.log(2) * torch.exp(-self.log_half_life) * codes.ages
+
+
+class Attention(nn.Module):
+    """A learned query meets every item of a history in an inner product: the weight of an item is its own.
+
+    It is the same for everybody, as in attention with one query and no other input (Yang et al. 2016, Hierarchical
+    attention networks, equation 6, without the layer before it). The query starts at zero: all weights are equal.
+    """
+
+    def __init__(self, settings: TowerSettings) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(settings.dim))
+
+    def forward(self, table: nn.Module, codes: Codes) -> Float[Tensor, " values"]:
+        """<query, embedding>."""
+        return nn.functional.embedding(codes.values, _weight(table)) @ self.query
+
+
+POOLINGS: dict[str, Callable[[TowerSettings], nn.Module]] = {
+    "mean": lambda settings: Mean(),
+    "recency": Recency,
+    "attention": Attention,
+}
+
+
 class Tower(nn.Module):
-    """One side: a table a feature, their averages summed, a head."""
+    """One side: a table a feature, pooled and summed, a head."""
 
     def __init__(self, sizes: Mapping[str, int], settings: TowerSettings, head: HeadSettings) -> None:
         super().__init__()
         self.tables = nn.ModuleDict({name: new_table(n, settings) for name, n in sizes.items()})
+        self.pooling = POOLINGS[settings.pooling](settings) if "history" in sizes else Mean()
         self.dropout = nn.Dropout(settings.dropout)
         self.head = Head(settings.dim, head)
 
     def forward(self, inputs: Mapping[str, Codes]) -> Float[Tensor, "batch dim"]:
         """Embeddings, not yet normalised."""
-        summed = sum(pooled(table, inputs[name]) for name, table in self.tables.items())
+        summed = sum(self._pooled(name, inputs[name]) for name in self.tables)
         embedded: Tensor = self.head(self.dropout(summed))
         return embedded
+
+    def _pooled(self, name: str, codes: Codes) -> Float[Tensor, "batch dim"]:
+        if name == "history" and not isinstance(self.pooling, Mean):
+            return pooled(self.tables[name], codes, self.shares(codes))
+        return pooled(self.tables[name], codes)
+
+    def shares(self, history: Codes) -> Float[Tensor, " values"]:
+        """What each item of the histories weighs in its own: above 0, and 1 together."""
+        return list_softmax(self.pooling(self.tables["history"], history), history)
 
 
 def new_table(n_codes: int, settings: TowerSettings) -> nn.Embedding:
@@ -158,22 +238,48 @@ def new_table(n_codes: int, settings: TowerSettings) -> nn.Embedding:
     return table
 
 
-def pooled(table: nn.Module, codes: Codes) -> Float[Tensor, "batch dim"]:
-    """The embedding of each code, or the mean of the embeddings of each list; zero for code 0 and for an empty list."""
-    weight: Tensor = table.weight  # type: ignore[assignment]
+def pooled(table: nn.Module, codes: Codes, shares: Tensor | None = None) -> Float[Tensor, "batch dim"]:
+    """The embedding of each code, or the mean of the embeddings of each list; zero for code 0 and for an empty list.
+
+    With `shares`, one a value, the sum of the embeddings times their shares in place of the mean.
+    """
+    weight = _weight(table)
     if codes.offsets is None:
         return nn.functional.embedding(codes.values, weight, UNKNOWN)
-    return nn.functional.embedding_bag(codes.values, weight, codes.offsets, mode="mean")
+    if shares is None:
+        return nn.functional.embedding_bag(codes.values, weight, codes.offsets, mode="mean")
+    return nn.functional.embedding_bag(codes.values, weight, codes.offsets, mode="sum", per_sample_weights=shares)
+
+
+def list_softmax(logits: Float[Tensor, " values"], lists: Codes) -> Float[Tensor, " values"]:
+    """A softmax inside each list: no list sees another one, and an empty one has nothing to share out."""
+    owners, n = lists.owners, len(lists.offsets)  # type: ignore[arg-type]
+    highest = logits.new_zeros(n).scatter_reduce(0, owners, logits.detach(), "amax", include_self=False)
+    weights = torch.exp(logits - highest[owners])
+    return weights / logits.new_zeros(n).index_add(0, owners, weights)[owners]
+
+
+def _weight(table: nn.Module) -> Tensor:
+    weight: Tensor = table.weight  # type: ignore[assignment]
+    return weight
 
 
 class TwoTower(nn.Module):
     """A user tower, an item tower and the temperature.
 
     Initial weights come from torch's global generator; see `seeding.seeded`.
+
+    Raises:
+        SettingError: pooling by recency, but the histories of these features have no order.
     """
 
     def __init__(self, features: Features, settings: TowerSettings) -> None:
         super().__init__()
+        if settings.pooling == "recency" and features.history_mode != "before":
+            raise SettingError(
+                f"model.pooling = recency, but the history is read as a {features.history_mode}, without an order",
+                "history.mode = before, which needs events with times",
+            )
         self.settings = settings
         user_sizes, item_sizes = features.user_table_sizes(), features.item_table_sizes()
         self.item = Tower({name: item_sizes[name] for name in settings.item}, settings, settings.item_head)
@@ -194,15 +300,27 @@ class TwoTower(nn.Module):
 
     def embed_users(self, inputs: Mapping[str, Codes]) -> Float[Tensor, "batch vector"]:
         """Query embeddings, ready for an inner-product index."""
+        if self.settings.drops_ids(self.settings.user):
+            inputs = self._without_some_ids(inputs)
         vectors = self._normalised(self.user(inputs))
         return vectors if self.bias is None else torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1)
 
     def embed_items(self, inputs: Mapping[str, Codes]) -> Float[Tensor, "batch vector"]:
         """Item embeddings, ready for an inner-product index."""
+        if self.settings.drops_ids(self.settings.item):
+            inputs = self._without_some_ids(inputs)
         vectors = self._normalised(self.item(inputs))
         if self.bias is None:
             return vectors
         return torch.cat([vectors, self.temperature * pooled(self.bias, inputs["id"])], dim=1)
+
+    def _without_some_ids(self, inputs: Mapping[str, Codes]) -> Mapping[str, Codes]:
+        """In training, ids are made unknown by chance; an item loses its bias with it, as a new item has none."""
+        if not self.training:
+            return inputs
+        codes = inputs["id"].values
+        stays = torch.rand(len(codes), device=codes.device) >= self.settings.id_dropout
+        return {**inputs, "id": Codes(codes.where(stays, UNKNOWN))}
 
     def _normalised(self, vectors: Tensor) -> Tensor:
         return nn.functional.normalize(vectors, dim=1, eps=SHORTEST) if self.settings.normalise else vectors
@@ -221,8 +339,9 @@ def embed_queries(towers: TwoTower, features: Features, queries: Queries) -> NDA
 def query_parts(towers: TwoTower, features: Features, query: Queries) -> tuple[Rows, NDArray[np.float64]]:
     """The embedding of one query as a sum: what each item of its history adds, and in the last row all the rest.
 
-    A mean followed by a linear map and a division is a sum of as many terms as the mean has, so this is exact. The
-    constant that meets the item bias is left out.
+    A weighted mean followed by a linear map and a division is a sum of as many terms as the mean has, so this is exact,
+    given the weights: those of attention would be others without an item. The constant that meets the item bias is
+    left out.
 
     Returns:
         the item rows of the history that the tower reads, and an array (those items + 1, dim).
@@ -237,13 +356,32 @@ def query_parts(towers: TwoTower, features: Features, query: Queries) -> tuple[R
     read = features.recent(query.history)[0]
     read = read[features.item_codes[read] != UNKNOWN]
     tables, others = towers.user.tables, [name for name in settings.user if name != "history"]
-    shares = pooled(tables["history"], Codes(torch.from_numpy(features.item_codes[read]))) / max(len(read), 1)
+    codes = features.history(query.history)
+    shares = pooled(tables["history"], Codes(codes.values)) * towers.user.shares(codes)[:, None]
     rest = torch.zeros(1, settings.dim)
     for name, codes in features.of_users(query, others).items():
         rest = rest + pooled(tables[name], codes)
     parts = towers.user.head(torch.cat([shares, rest])).double()
     length = parts.sum(0).norm().clamp(min=SHORTEST) if settings.normalise else 1
     return read, (parts / length).numpy()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One block of numbers that is learned: a table, a layer, the biases, the temperature."""
+
+    name: str
+    shape: tuple[int, ...]
+    parameters: int
+    bytes: int
+
+
+def parts(towers: nn.Module) -> list[Part]:
+    """What the towers are made of; tied tables are one part, a temperature that is not learned is one too."""
+    return [
+        Part(name, tuple(one.shape), one.numel(), one.numel() * one.element_size())
+        for name, one in towers.named_parameters()
+    ]
 
 
 def embed_rows(towers: TwoTower, features: Features, items: Rows) -> NDArray[np.float32]:

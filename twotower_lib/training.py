@@ -4,7 +4,7 @@ A run has two phases. `choose` trains on train without validation, asks validati
 best one. `refit` starts anew on train with validation, for as many epochs as were best; its learning rate falls to 0 at
 their end. A run folder holds
 
-    log.jsonl      a line an epoch: loss beside ln(batch), the loss of equal logits, pairs a second, validation metrics
+    log.jsonl      a line an epoch: loss beside ln(batch), the loss of equal logits, pairs a second, diagnosis, metrics
     last/          the newest checkpoint, from which the run is resumed
     best/          the towers of the best epoch of `choose`: what is judged on validation
     final/         the towers after `refit`: what is judged on test, and exported
@@ -19,11 +19,12 @@ from __future__ import annotations
 import json
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -34,6 +35,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from twotower_lib.batches import Batch, Batches
+from twotower_lib.diagnostics import Diagnosis, diagnose, fixed_sample, scalars, with_gradients
 from twotower_lib.errors import ArtifactError, SettingError, nearest
 from twotower_lib.evaluation import measure
 from twotower_lib.features import Features, HistorySettings
@@ -146,6 +148,8 @@ class Position:
     """Epochs after which the validation metric was best."""
     loss_sum: float = 0.0
     """Of the losses since the epoch began."""
+    gradients: dict[str, float] = field(default_factory=dict)
+    """Sum and maximum of the gradients' norms since the epoch began."""
     done: bool = False
 
 
@@ -159,20 +163,18 @@ class Progress:
     chance_loss: float
     """ln(batch size): the loss of equal logits. With log q and the masks equal scores lie some tenths beside it."""
     pairs_a_second: float
+    diagnosis: Diagnosis
     metrics: dict[str, float]
 
 
 def batch_loss(towers: TwoTower, batch: Batch, settings: LossSettings) -> Tensor:
     """The loss of one batch: both towers, the masks that are switched on, log q."""
     user, item, temperature = towers.embed_users(batch.user), towers.embed_items(batch.item), towers.temperature
-    drop = known_positives_mask(batch.items, batch.known_row, batch.known_item) if settings.known_positives else None
+    drop = no_negatives(batch, settings)
     if settings.form == "corrected":
         return corrected_log_q_softmax(
             user, item, temperature=temperature, log_q=batch.log_q, candidates=batch.items, drop=drop
         )
-    if settings.same_item:
-        same_item = same_item_mask(batch.items)
-        drop = same_item if drop is None else same_item | drop
     return in_batch_softmax(
         user,
         item,
@@ -181,6 +183,15 @@ def batch_loss(towers: TwoTower, batch: Batch, settings: LossSettings) -> Tensor
         log_q_strength=settings.log_q,
         drop=drop,
     )
+
+
+def no_negatives(batch: Batch, settings: LossSettings) -> Tensor | None:
+    """True where a candidate is no negative for a row, by the masks that are switched on; None where none is."""
+    drop = known_positives_mask(batch.items, batch.known_row, batch.known_item) if settings.known_positives else None
+    if settings.same_item:
+        same_item = same_item_mask(batch.items)
+        drop = same_item if drop is None else same_item | drop
+    return drop
 
 
 def learning_rate_at(step: int, total: int, settings: TrainSettings) -> float:
@@ -273,7 +284,7 @@ class Run:
         report: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         self.folder, self.make_phase, self.split, self.settings = folder, make_phase, split, settings
-        self.report = report
+        self.report, self.alarmed = report, False
         self.asked: Questions = questions(split, "valid")
 
     def go(self) -> bool:
@@ -340,7 +351,8 @@ class Run:
         )
         for batch in bar:
             loss = phase.step(batch, position.epoch * per_epoch + position.step)
-            position = replace(position, step=position.step + 1, loss_sum=position.loss_sum + loss)
+            gradients = with_gradients(position.gradients, phase.towers)
+            position = replace(position, step=position.step + 1, loss_sum=position.loss_sum + loss, gradients=gradients)
             if position.step % 10 == 0:
                 bar.set_postfix_str(f"loss {position.loss_sum / position.step:.3f}, chance {math.log(len(batch)):.3f}")
             if position.step < per_epoch and (stop.is_set() or self._is_checkpoint_due(position.step)):
@@ -362,13 +374,15 @@ class Run:
             loss=position.loss_sum / phase.batches.steps_per_epoch,
             chance_loss=math.log(phase.batches.batch_size),
             pairs_a_second=speed,
+            diagnosis=self._diagnosis(phase, position),
             metrics=metrics,
         )
-        position = replace(position, epoch=position.epoch + 1, step=0, loss_sum=0.0)
+        position = replace(position, epoch=position.epoch + 1, step=0, loss_sum=0.0, gradients={})
         if metrics and metrics[self.settings.metric] > position.best:
             position = replace(position, best=metrics[self.settings.metric], best_epoch=position.epoch)
             save_state(self.folder / "best", phase.state(position))
         self._log(progress)
+        self._warn(progress)
         save_state(self.folder / "last", phase.state(position))
         self.report(progress)
         return position
@@ -377,6 +391,17 @@ class Run:
         k = int(self.settings.metric.partition("@")[2])
         means = measure(exact_retriever(phase.towers, phase.features), self.asked, [k]).means
         return {f"{name}@{k}": means[f"{name}@{k}"] for name in METRICS}
+
+    def _diagnosis(self, phase: Phase, position: Position) -> Diagnosis:
+        sample = fixed_sample(phase.batches).to(self.settings.device)
+        drop = no_negatives(sample, phase.loss)
+        return diagnose(phase.towers, sample, drop, position.gradients, phase.batches.steps_per_epoch)
+
+    def _warn(self, progress: Progress) -> None:
+        """Say the first alarm, once; the later ones stand in the log."""
+        if progress.diagnosis.alarm and not self.alarmed:
+            tqdm.write(f"{progress.phase} epoch {progress.epoch}: {progress.diagnosis.alarm}", file=sys.stderr)
+            self.alarmed = True
 
     def _log(self, progress: Progress) -> None:
         with (self.folder / LOG).open("a", encoding="utf-8") as log:
@@ -458,5 +483,5 @@ def _to_tensorboard(folder: Path, progress: Progress) -> None:
     with SummaryWriter(str(folder / "tensorboard" / progress.phase)) as writer:
         writer.add_scalar("loss", progress.loss, progress.epoch)
         writer.add_scalar("chance loss", progress.chance_loss, progress.epoch)
-        for name, value in progress.metrics.items():
+        for name, value in {**scalars(progress.diagnosis), **progress.metrics}.items():
             writer.add_scalar(name, value, progress.epoch)

@@ -5,6 +5,7 @@ must keep as well stands in the tests that take `index_of`; those of the exact o
 """
 
 from functools import partial
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tests.oracles.naive_ranking import naive_products, naive_top_k
 from twotower_lib.errors import ShapeError
 from twotower_lib.index import ExactIndex, FaissIndex, IndexSettings, recall_against_exact
 from twotower_lib.ranking import NOTHING, Index, Ragged
+from twotower_lib.scann_index import ScannIndex
 from twotower_lib.topk import TILE
 
 INDEXES = {
@@ -23,7 +25,11 @@ INDEXES = {
     "faiss-flat": FaissIndex,
     "faiss-hnsw": partial(FaissIndex, settings=IndexSettings(kind="hnsw", ef_search=32)),
     "faiss-ivf": partial(FaissIndex, settings=IndexSettings(kind="ivf", lists=60, probes=6)),
+    "faiss-pq": partial(FaissIndex, settings=IndexSettings(kind="pq")),
+    "faiss-ivfpq": partial(FaissIndex, settings=IndexSettings(kind="ivfpq", lists=60, probes=6)),
 }
+if find_spec("scann"):
+    INDEXES["scann"] = ScannIndex
 EXACT = ["exact", "faiss-flat"]
 
 

@@ -61,7 +61,7 @@ MUTANTS = [
         file=METRICS,
         old="width = 1 + max(",
         new="width = max(",
-        test=f"{IN_EVALUATION}hits_belong_to_their_own_query_and_never_to_an_empty_place",
+        test="tests/test_metrics.py::test_hits_belong_to_their_own_query_and_never_to_an_empty_place",
     ),
     dict(
         name="popularity divided by k where fewer items were shown",

@@ -17,8 +17,8 @@ MUTANTS = [
     in_retriever_test(
         "shares of a mean not divided by its length",
         TOWERS,
-        "/ max(len(read), 1)\n",
-        "/ 1\n",
+        " * towers.user.shares(codes)[:, None]\n",
+        "\n",
         "test_contributions_add_up_to_the_score",
     ),
     in_retriever_test(

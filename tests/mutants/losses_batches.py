@@ -469,15 +469,15 @@ MUTANTS = [
     mutant(
         "before reads the first ones",
         FEATURES,
-        "from_end = np.repeat(lists.offsets[1:], lists.lengths) - np.arange(len(lists.values))",
-        "from_end = np.arange(len(lists.values)) - np.repeat(lists.offsets[:-1], lists.lengths) + 1",
+        "kept = _from_end(lists) <= length",
+        "kept = _from_end(lists) > np.repeat(lists.lengths, lists.lengths) - length",
         "test_set_reads_all_and_before_the_last_ones",
     ),
     mutant(
         "before reads one too many",
         FEATURES,
-        "kept = from_end <= length",
-        "kept = from_end <= length + 1",
+        "kept = _from_end(lists) <= length",
+        "kept = _from_end(lists) <= length + 1",
         "test_set_reads_all_and_before_the_last_ones",
     ),
     mutant(
@@ -533,22 +533,22 @@ MUTANTS = [
     mutant(
         "what is asked counts as known",
         SPLIT,
-        "return self.events.take(self.part < PARTS[part])",
-        "return self.events.take(self.part <= PARTS[part])",
+        "return items_of_users(self.events.take(self.part < PARTS[part]))",
+        "return items_of_users(self.events.take(self.part <= PARTS[part]))",
         "test_known_seen_and_cold_by_hand",
     ),
     mutant(
         "validation is unknown at the test",
         SPLIT,
-        "return self.events.take(self.part < PARTS[part])",
-        "return self.events.take(self.part < min(PARTS[part], 1))",
+        "return self.events.take(self.part < PARTS[part] - 1)",
+        "return self.events.take(self.part < min(PARTS[part] - 1, 1))",
         "test_known_seen_and_cold_by_hand",
     ),
     mutant(
         "refit gives the test to train",
         SPLIT,
-        'np.where(self.part == PARTS["valid"], PARTS["train"], self.part)',
-        'np.where(self.part > PARTS["train"], PARTS["train"], self.part)',
+        'np.where(self.part <= PARTS["valid"], PARTS["train"], self.part)',
+        'np.where(self.part >= PARTS["train"], PARTS["train"], self.part)',
         "test_refit_gives_validation_back_to_train",
     ),
     mutant(

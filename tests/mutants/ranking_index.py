@@ -43,15 +43,15 @@ MUTANTS = [
     dict(
         name="index metric L2 between a query and the lists",
         file=ANN,
-        old="faiss.IndexFlatIP(dim)",
-        new="faiss.IndexFlatL2(dim)",
+        old="faiss.IndexFlatIP(dim), dim, lists",
+        new="faiss.IndexFlatL2(dim), dim, lists",
         test="tests/test_index.py::test_the_file_is_one_of_faiss",
     ),
     dict(
         name="centroids of length 1",
         file=ANN,
-        old="index.cp.spherical = False",
-        new="index.cp.spherical = True",
+        old="settings.spherical = False",
+        new="settings.spherical = True",
         test="tests/test_ann.py::test_lists_keep_the_lengths_of_their_items",
     ),
     dict(
@@ -113,22 +113,22 @@ MUTANTS = [
     dict(
         name="ef_search lost on the way to the file",
         file=ANN,
-        old='"ef_search": graph.efSearch',
+        old='"ef_search": met.hnsw.efSearch',
         new='"ef_search": FLAT.ef_search',
         test="tests/test_index.py::test_a_loaded_index_is_the_saved_one",
     ),
     dict(
         name="probes lost on the way to the file",
         file=ANN,
-        old="probes=index.nprobe",
-        new="probes=FLAT.probes",
+        old='"probes": met.nprobe',
+        new='"probes": FLAT.probes',
         test="tests/test_index.py::test_a_loaded_index_is_the_saved_one",
     ),
     dict(
         name="probes not handed to the index",
         file=ANN,
-        old="    index.nprobe = settings.probes\n",
-        new="",
+        old="        met.nprobe = settings.probes\n",
+        new="        pass\n",
         test="tests/test_ann.py::test_settings_are_read_from_the_index_itself",
     ),
     dict(
