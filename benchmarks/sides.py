@@ -16,7 +16,6 @@ from twotower_lib.baselines import BaselineSettings, EASESettings, IALSSettings,
 from twotower_lib.evaluation import Measured, measure
 from twotower_lib.features import HistorySettings
 from twotower_lib.protocols import Questions
-from twotower_lib.ranking import Ragged
 from twotower_lib.recipe import Prepared, Recipe, begin
 from twotower_lib.retriever import exact_retriever
 from twotower_lib.split import Split, SplitSettings
@@ -135,8 +134,7 @@ def splitting(protocol: str) -> Recipe:
 def measured_baseline(point: Point, asked: Questions) -> Measured:
     """A baseline fitted on what is known, asked."""
     if point.last is not None:
-        seen = asked.queries.history
-        latest = Ragged.of(seen[place][-point.last :] for place in range(len(seen)))
+        latest = asked.queries.history.last(point.last)
         asked = replace(asked, queries=replace(asked.queries, history=latest))
     return measure(fit_baseline(point.baseline, asked.known, point.settings), asked, [K])
 

@@ -55,7 +55,7 @@ from twotower_lib.exercises import compare, exercise, predict, progress
 from twotower_lib.leaks import first_seen, not_yet_seen, of_the_future
 from twotower_lib.plots import COLOURS, canvas, figure, on_this_machine
 from twotower_lib.protocols import point_in_time, questions
-from twotower_lib.ranking import Queries, Ragged
+from twotower_lib.ranking import Queries
 from twotower_lib.seeding import child
 from twotower_lib.split import LEAKS, PARTS, PROTOCOLS, Split, SplitSettings, split
 
@@ -334,8 +334,7 @@ class Latest:
         self.model, self.length, self.n_items, self.is_exact = model, length, model.n_items, model.is_exact
 
     def recommend(self, queries, k, exclude=None):
-        history = queries.history
-        latest = Ragged.of(history[place][-self.length :] for place in range(len(history)))
+        latest = queries.history.last(self.length)
         return self.model.recommend(Queries(queries.user, latest, queries.time), k, exclude)
 
 

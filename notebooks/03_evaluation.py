@@ -61,7 +61,6 @@ from twotower_lib.evaluation import difference, intervals, measure
 from twotower_lib.exercises import compare, exercise, predict, progress
 from twotower_lib.metrics import capped_recall, corrected_metric, mrr, ndcg, recall, sampled_rank_chances, sampled_ranks
 from twotower_lib.plots import COLOURS, canvas, figure, on_this_machine
-from twotower_lib.ranking import Ragged
 from twotower_lib.recipe import compose, prepare
 from twotower_lib.seeding import child, torch_child
 
@@ -209,7 +208,7 @@ def settings_of(side, kind):
 recent = [tuning[f"{side}, recent"]["chosen"]["settings"] for side in ("item-knn", "ease", "ials")]
 assert [one["last"] for one in recent] == [10, 10, 10]
 assert all(len(side["tried"]) == 12 for side in tuning.values())
-histories = Ragged.of(asked.exclude[person][-10:] for person in range(len(asked)))
+histories = asked.exclude.last(10)
 latest = replace(asked, queries=replace(asked.queries, history=histories))  # the same questions, asked with less
 X, X10 = np.zeros((2, train.n_users, train.n_items))
 X[train.user, train.item] = X10[histories.owners, histories.values] = 1

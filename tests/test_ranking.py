@@ -48,6 +48,13 @@ def test_slices_of_slices():
     assert lists_of(Ragged.of(LISTS).slice(1, 4).slice(1, 2)) == [[8, 9, 9]]
 
 
+def test_last_is_the_end_of_each_list():
+    ragged = Ragged.of(LISTS)
+    for length in range(4):
+        assert lists_of(ragged.last(length)) == [one[max(len(one) - length, 0) :] for one in LISTS]
+    assert ragged.from_end.tolist() == [place for one in LISTS for place in range(len(one), 0, -1)]
+
+
 def test_grouped_keeps_the_order_inside_a_list():
     grouped = Ragged.grouped(np.array([2, 0, 2, 2, 0]), np.array([5, 4, 3, 9, 1]), 4)
     assert lists_of(grouped) == [[4, 1], [], [5, 3, 9], []]

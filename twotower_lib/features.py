@@ -128,12 +128,12 @@ class Features:
     def history(self, history: Ragged) -> Codes:
         """The codes of what is read of each history."""
         read = self.recent(history)
-        ages = _from_end(read) - 1 if self.history_mode == "before" else None
+        ages = read.from_end - 1 if self.history_mode == "before" else None
         return self.of_lists(read.owners, read.values, len(read), ages)
 
     def recent(self, history: Ragged) -> Ragged:
         """The items that are read of each history: all, or with `before` the most recent ones."""
-        return _last_of_each(history, self.history_length) if self.history_mode == "before" else history
+        return history.last(self.history_length) if self.history_mode == "before" else history
 
     def of_lists(self, owners: Rows, items: Rows, n_lists: int, ages: Rows | None = None) -> Codes:
         """The codes of lists of item rows, given as pairs in the order of the lists; unknown items are left out.
@@ -195,14 +195,3 @@ def _coded(lists: Sequence[Sequence[str]], warm: np.ndarray) -> tuple[Ragged, in
 def _flat(lists: Ragged, ages: Rows | None = None) -> Codes:
     offsets = torch.from_numpy(lists.offsets[:-1].copy())
     return Codes(torch.from_numpy(lists.values), offsets, None if ages is None else torch.from_numpy(ages))
-
-
-def _from_end(lists: Ragged) -> Rows:
-    """For each value its place from the end of its list; the last one has place 1."""
-    return np.repeat(lists.offsets[1:], lists.lengths) - np.arange(len(lists.values))
-
-
-def _last_of_each(lists: Ragged, length: int) -> Ragged:
-    """The last `length` values of each list."""
-    kept = _from_end(lists) <= length
-    return Ragged.grouped(lists.owners[kept], lists.values[kept], len(lists))

@@ -62,6 +62,20 @@ class Ragged:
         """For each value the number of the list that holds it."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
+    @property
+    def from_end(self) -> Rows:
+        """For each value its place from the end of its list; the last one has place 1."""
+        return np.repeat(self.offsets[1:], self.lengths) - np.arange(len(self.values))
+
+    def last(self, length: int) -> Ragged:
+        """The last `length` values of each list.
+
+        >>> Ragged.of([[7], [], [8, 9, 9]]).last(2)[2]
+        array([9, 9])
+        """
+        kept = self.from_end <= length
+        return Ragged.grouped(self.owners[kept], self.values[kept], len(self))
+
     def take(self, lists: Rows) -> Ragged:
         """The lists with these numbers, in this order.
 

@@ -469,15 +469,15 @@ MUTANTS = [
     mutant(
         "before reads the first ones",
         FEATURES,
-        "kept = _from_end(lists) <= length",
-        "kept = _from_end(lists) > np.repeat(lists.lengths, lists.lengths) - length",
+        "return history.last(self.history_length)",
+        "return Ragged.of(one[: self.history_length] for one in history)",
         "test_set_reads_all_and_before_the_last_ones",
     ),
     mutant(
         "before reads one too many",
         FEATURES,
-        "kept = _from_end(lists) <= length",
-        "kept = _from_end(lists) <= length + 1",
+        "return history.last(self.history_length)",
+        "return history.last(self.history_length + 1)",
         "test_set_reads_all_and_before_the_last_ones",
     ),
     mutant(

@@ -79,7 +79,7 @@ MUTANTS = [
         "ages counted among the known items only",
         FEATURES,
         "None if ages is None else ages[known]",
-        "None if ages is None else _from_end(lists) - 1",
+        "None if ages is None else lists.from_end - 1",
         "test_ages_count_the_events_since",
     ),
     mutant(
