@@ -170,8 +170,8 @@ class Progress:
 def batch_loss(towers: TwoTower, batch: Batch, settings: LossSettings) -> Tensor:
     """The loss of one batch: both towers, the masks that are switched on, log q."""
     user, item, temperature = towers.embed_users(batch.user), towers.embed_items(batch.item), towers.temperature
-    drop = no_negatives(batch, settings)
-    if settings.form == "corrected":
+    if settings.form == "corrected":  # it masks the row's own item by itself
+        drop = _known_positives(batch, settings)
         return corrected_log_q_softmax(
             user, item, temperature=temperature, log_q=batch.log_q, candidates=batch.items, drop=drop
         )
@@ -181,17 +181,21 @@ def batch_loss(towers: TwoTower, batch: Batch, settings: LossSettings) -> Tensor
         temperature=temperature,
         log_q=batch.log_q if settings.log_q else None,
         log_q_strength=settings.log_q,
-        drop=drop,
+        drop=no_negatives(batch, settings),
     )
 
 
 def no_negatives(batch: Batch, settings: LossSettings) -> Tensor | None:
     """True where a candidate is no negative for a row, by the masks that are switched on; None where none is."""
-    drop = known_positives_mask(batch.items, batch.known_row, batch.known_item) if settings.known_positives else None
+    drop = _known_positives(batch, settings)
     if settings.same_item:
         same_item = same_item_mask(batch.items)
         drop = same_item if drop is None else same_item | drop
     return drop
+
+
+def _known_positives(batch: Batch, settings: LossSettings) -> Tensor | None:
+    return known_positives_mask(batch.items, batch.known_row, batch.known_item) if settings.known_positives else None
 
 
 def learning_rate_at(step: int, total: int, settings: TrainSettings) -> float:
