@@ -66,7 +66,7 @@ def test_without_scann_it_is_said_in_words(monkeypatch):
     assert str(caught.value) == (
         "an index of ScaNN without ScaNN\n"
         "needed: the package scann, which has wheels for Linux on x86-64 and macOS on Arm\n"
-        'to do: pip install "scann"'
+        "to do: pip install scann"
     )
 
 

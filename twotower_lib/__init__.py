@@ -27,7 +27,7 @@ The modules, lowest layer first; each may import only from those above it in thi
     diagnostics  what a run says of itself: gradients, scores, geometry, the collapse alarm
     filters     only some items may be shown: before the search or after it, and what that leaves short
     index_tuning  which index, and how hard it should try, measured on real queries
-    scann_index   ScaNN behind the contract of the other indexes, an extra
+    scann_index   ScaNN behind the contract of the other indexes, where it is installed
     retriever   towers, features and index as one Recommender
     plots       pictures that say in words what they show
     bundle      the exported artifact, and back to a Retriever

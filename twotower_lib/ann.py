@@ -299,7 +299,7 @@ def fetch(
         return met.search(vectors, fetched, params=in_view)
     padded = np.pad(vectors, ((0, 0), (0, met.d - vectors.shape[1])))
     if settings.kind == "pq":
-        return _of_these(chosen, *met.search(padded, min(math.ceil(fetched / share), met.ntotal)))
+        return of_these(chosen, *met.search(padded, min(math.ceil(fetched / share), met.ntotal)))
     filled = met.ntotal / met.nlist
     probes = math.ceil(max(widening * settings.probes, wanted * widening / filled) / share) + math.ceil(room / filled)
     read = faiss.SearchParametersIVF(nprobe=min(probes, met.nlist), sel=selector)  # type: ignore[call-arg]
@@ -308,5 +308,6 @@ def fetch(
     return np.concatenate(scores), np.concatenate(items)
 
 
-def _of_these(chosen: Selection | None, scores: NDArray[np.float32], items: Rows) -> tuple[NDArray[np.float32], Rows]:
+def of_these(chosen: Selection | None, scores: NDArray[np.float32], items: Rows) -> tuple[NDArray[np.float32], Rows]:
+    """What a search found that could not be told what is chosen: any other item becomes `NOTHING`."""
     return scores, items if chosen is None else np.where(chosen.mask[items], items, NOTHING)

@@ -1,8 +1,8 @@
 """ScaNN behind the contract of the other indexes.
 
 It has lists, and codes whose error is small where an inner product is large (Guo et al. 2020, Accelerating Large-Scale
-Inference with Anisotropic Vector Quantization, arXiv:1908.10396). It is an extra, `pip install "scann"`,
-because its wheels are for Linux on x86-64 and macOS on Arm alone. Two builds of it over the same vectors may differ.
+Inference with Anisotropic Vector Quantization, arXiv:1908.10396). It does not come with this package, because its
+wheels are for Linux on x86-64 and macOS on Arm alone: `pip install scann`. Two builds over the same vectors may differ.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import import_module
 import numpy as np
 from numpy.typing import NDArray
 
-from twotower_lib.ann import Selection
+from twotower_lib.ann import Selection, of_these
 from twotower_lib.errors import SettingError
 from twotower_lib.index import Rescored, checked
 from twotower_lib.ranking import NOTHING, Rows
@@ -52,7 +52,7 @@ class ScannIndex(Rescored):
             library = import_module("scann").scann_ops_pybind
         except ImportError as error:
             needed = "the package scann, which has wheels for Linux on x86-64 and macOS on Arm"
-            raise SettingError("an index of ScaNN without ScaNN", needed, 'pip install "scann"') from error
+            raise SettingError("an index of ScaNN without ScaNN", needed, "pip install scann") from error
         self._vectors, self.probes, self.rerank = checked(vectors, "item vectors"), probes, rerank
         check_request(0, self.n_items, 1, None)
         self.longest = longest_norm(self._vectors)
@@ -75,4 +75,4 @@ class ScannIndex(Rescored):
         lists = math.ceil((self.probes * widening + room * self.leaves / self.n_items) / share)
         items, scores = self.searcher.search_batched(vectors, fetched, leaves_to_search=lists)
         items = np.where(np.isnan(scores), NOTHING, items.astype(np.int64))  # it fills up with item 0 and NaN
-        return scores, items if chosen is None else np.where(chosen.mask[items], items, NOTHING)
+        return of_these(chosen, scores, items)
