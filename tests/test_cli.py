@@ -269,7 +269,7 @@ def test_export_with_an_approximate_index_tells_its_recall(twotower, made, tmp_p
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("index=hnws", "index.kind = hnws\nneeded: flat, hnsw, ivf\nto do: did you mean hnsw?"),
+        ("index=hnws", "index.kind = hnws\nneeded: flat, hnsw, ivf, pq, ivfpq\nto do: did you mean hnsw?"),
         ("index", "index.kind without a value\nneeded: index.kind=VALUE"),
         (
             "index.ef_serch=9",

@@ -135,7 +135,7 @@ class Slow:
         self.seconds, self.now, self.threads = list(seconds), 0.0, []
 
     def search(self, vectors, k, exclude=None):
-        self.threads.append((torch.get_num_threads(), faiss.omp_get_max_threads()))
+        self.threads.append(threads_now())
         seconds = self.seconds.pop(0)
         if seconds < 0:
             raise RuntimeError
@@ -143,23 +143,30 @@ class Slow:
 
 
 @pytest.fixture
-def two_threads():
-    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+def some_threads():
+    """Those of torch and of FAISS: 2 and 3 where each has an OpenMP of its own; one number where they share it."""
+    before = threads_now()
     index_tuning._use_threads(2, 3)
-    yield
+    some = threads_now()
+    assert min(some) > 1
+    yield some
     index_tuning._use_threads(*before)
 
 
-def test_speed_is_the_median_on_one_thread(monkeypatch, two_threads):
+def threads_now():
+    return torch.get_num_threads(), faiss.omp_get_max_threads()
+
+
+def test_speed_is_the_median_on_one_thread(monkeypatch, some_threads):
     """40 queries in 2, 9 and 4 seconds: 10 a second."""
     index = Slow([2, 9, 4])
     monkeypatch.setattr(time, "process_time", lambda: index.now)
     assert speed(index, QUERIES, 10, repeats=3) == 10
     assert index.threads == [(1, 1)] * 3
-    assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (2, 3)
+    assert threads_now() == some_threads
 
 
-def test_the_threads_come_back_though_a_search_fails(two_threads):
+def test_the_threads_come_back_though_a_search_fails(some_threads):
     with pytest.raises(RuntimeError):
         speed(Slow([-1]), QUERIES, 10)
-    assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (2, 3)
+    assert threads_now() == some_threads
