@@ -95,7 +95,7 @@ def table() -> list[exercise_table.Row]:
 
 def test_every_answer_gets_its_own_sentence():
     print("\n" + exercise_table.text(table()))
-    assert len(table()) == sum(3 + len(one.misconceptions) for one in ALL) == 177
+    assert len(table()) == sum(3 + len(one.misconceptions) for one in ALL) == 215
     for row in table():
         told = repr(row.outcome)
         if row.who in (exercise_table.STUB, exercise_table.DOTS):
@@ -217,6 +217,28 @@ ALSO_RIGHT = {
             np.isin(np.argsort(row - 1e9 * seen)[::-1][:k], np.flatnonzero(wanted)).sum() / wanted.sum()
             for row, seen, wanted in zip(scores, known, held_out, strict=True)
         ],
+    ],
+    "05.1": [
+        lambda items, dim, widths: (items * dim, items * int(np.dot([2 * dim, *widths], [*widths, 1]))),
+    ],
+    "05.2": [
+        lambda vectors, mask: [
+            rows[marks].mean(0) if marks.any() else torch.zeros(rows.shape[1])
+            for rows, marks in zip(vectors, mask, strict=True)
+        ],
+        lambda vectors, mask: vectors.masked_fill(~mask[:, :, None], torch.nan).nanmean(1).nan_to_num(),
+    ],
+    "05.3": [
+        lambda vectors, bias, t: torch.column_stack([vectors / vectors.norm(dim=1, keepdim=True), t * bias]),
+        lambda vectors, bias, t: np.c_[
+            (vectors / vectors.square().sum(1, keepdim=True).sqrt()).numpy(), t * bias.numpy()
+        ],
+    ],
+    "05.4": [
+        # a softmax of -age ln 2 / half-life
+        lambda ages, mask, half_life: torch.softmax(
+            (-math.log(2) * ages / half_life).masked_fill(~mask, -math.inf), dim=1
+        ),
     ],
     "06.1": [
         lambda users, items, t: [[float(u @ v) / t for v in items] for u in users],

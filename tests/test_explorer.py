@@ -314,6 +314,13 @@ def test_it_begins_with_the_person(explorer, pair, person):
     assert render(for_person(pair, person, 5)) in explorer.shown.value
 
 
+def test_it_can_begin_with_a_history(pair, person):
+    explorer = Explorer(pair, user=person, k=5, history=[8, 3])
+    assert (explorer.mode.value, [row for _, row in explorer.history.options]) == (HISTORY, [8, 3])
+    assert render(for_history(pair, [8, 3], 5)) in explorer.shown.value
+    assert "history" in shown_parts(explorer)
+
+
 def test_each_question_shows_its_own_fields(explorer):
     seen = {}
     for mode in (PERSON, HISTORY, SIMILAR):

@@ -281,9 +281,12 @@ class Explorer:
         user: the id of the person who is shown first.
         k: length of the lists.
         later: for each user row the items held out, to be marked.
+        history: item rows, oldest first; where there are some, a person who likes them is shown first instead.
     """
 
-    def __init__(self, models: Models, user: str, k: int = 10, later: Ragged | None = None) -> None:
+    def __init__(
+        self, models: Models, user: str, k: int = 10, later: Ragged | None = None, history: Sequence[int] = ()
+    ) -> None:
         self.models, self.later, self.catalogue = models, later, _first(models).catalogue
         names = _first(models).users.names
         self.mode = _choice("Ask for", [PERSON, HISTORY, SIMILAR])
@@ -299,6 +302,9 @@ class Explorer:
         self.searching.layout.flex_flow = "row wrap"
         self.box = widgets.VBox([self.mode, self.user, self.searching, self.k, self.shown])
         self._wire(chosen)
+        if history:
+            self._list(self.history, list(history), -1)
+            self.mode.value = HISTORY
         self._changed()
 
     def _wire(self, chosen: widgets.VBox) -> None:

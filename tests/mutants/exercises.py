@@ -4,6 +4,7 @@ ENGINE, JUDGING, RAISED, OUTCOMES, PROGRESS, GUESSES, VALUES = (
     f"twotower_lib/exercises/{name}.py"
     for name in ("engine", "judging", "raised", "outcomes", "progress_file", "guesses", "values")
 )
+TOWERS = "twotower_lib/exercises/towers.py"
 
 
 def mutant(name: str, file: str, old: str, new: str, test: str) -> dict[str, str]:
@@ -248,5 +249,34 @@ MUTANTS = [
         "stored.guesses | {key: asked}",
         "{key: asked} | stored.guesses",
         "test_a_new_run_forgets_the_guess_of_the_last_one",
+    ),
+    # --- oracles of chapter 05 ---
+    mutant(
+        "a cross network that reads one vector",
+        TOWERS,
+        "        size = dim + dim\n",
+        "        size = dim\n",
+        "test_every_answer_gets_its_own_sentence",
+    ),
+    mutant(
+        "a mean over the gaps",
+        TOWERS,
+        "[one / max(len(kept), 1) for one in sums]",
+        "[one / len(rows) for one in sums]",
+        "test_every_answer_gets_its_own_sentence",
+    ),
+    mutant(
+        "an item bias that is not times the temperature",
+        TOWERS,
+        "+ [temperature * own])",
+        "+ [own])",
+        "test_every_answer_gets_its_own_sentence",
+    ),
+    mutant(
+        "recency to the base e",
+        TOWERS,
+        "2 ** (-age / half_life) if is_item",
+        "math.exp(-age / half_life) if is_item",
+        "test_every_answer_gets_its_own_sentence",
     ),
 ]

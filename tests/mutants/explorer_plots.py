@@ -99,6 +99,13 @@ MUTANTS = [
         'item = f"<b>{line.title}</b>',
         "test_titles_are_texts_and_never_tags",
     ),
+    mutant(
+        "a history that is given turned round",
+        EXPLORER,
+        "self._list(self.history, list(history), -1)",
+        "self._list(self.history, list(history)[::-1], -1)",
+        "test_it_can_begin_with_a_history",
+    ),
     # --- pictures ---
     mutant(
         "a picture without a description",
