@@ -921,4 +921,4 @@ on_this_machine(progress())
 # Three metrics by hand and what their names hide; chance and popularity as the first neighbours of a number; three
 # strong baselines in a few lines each; intervals over people and paired differences; sampled metrics that turn the
 # order of two models around, and the price of correcting them; and why a batch is not a catalogue. Next comes
-# `04_features`; until it is there, go on with [06_losses](06_losses.ipynb).
+# `04_features`; on the short path, and until that one is there, go on with [05_towers](05_towers.ipynb).

@@ -222,17 +222,17 @@ ALSO_RIGHT = {
         lambda items, dim, widths: (items * dim, items * int(np.dot([2 * dim, *widths], [*widths, 1]))),
     ],
     "05.2": [
+        lambda vectors, bias, t: torch.column_stack([vectors / vectors.norm(dim=1, keepdim=True), t * bias]),
+        lambda vectors, bias, t: np.c_[
+            (vectors / vectors.square().sum(1, keepdim=True).sqrt()).numpy(), t * bias.numpy()
+        ],
+    ],
+    "05.3": [
         lambda vectors, mask: [
             rows[marks].mean(0) if marks.any() else torch.zeros(rows.shape[1])
             for rows, marks in zip(vectors, mask, strict=True)
         ],
         lambda vectors, mask: vectors.masked_fill(~mask[:, :, None], torch.nan).nanmean(1).nan_to_num(),
-    ],
-    "05.3": [
-        lambda vectors, bias, t: torch.column_stack([vectors / vectors.norm(dim=1, keepdim=True), t * bias]),
-        lambda vectors, bias, t: np.c_[
-            (vectors / vectors.square().sum(1, keepdim=True).sqrt()).numpy(), t * bias.numpy()
-        ],
     ],
     "05.4": [
         # a softmax of -age ln 2 / half-life

@@ -1,4 +1,4 @@
-"""The exercises of chapter 05: what a question costs, a mean with gaps, a cosine with a bias, weights by recency.
+"""The exercises of chapter 05: what a question costs, a cosine with a bias, a mean with gaps, weights by recency.
 
 Each task stands in the notebook; here is what its check knows. The oracles are loops over Python numbers and use
 nothing of the library.
@@ -103,108 +103,7 @@ COST = Exercise(
 )
 
 
-# 05.2: a mean that leaves out the gaps -------------------------------------------------------------------------------
-
-
-def _mask(people: int, length: int, seed: int) -> Tensor:
-    """True where an entry is an item: the first few of each row, in the first row none."""
-    lengths = torch.randint(1, length + 1, (people,), generator=torch.Generator().manual_seed(seed))
-    lengths[0] = 0
-    return torch.arange(length) < lengths[:, None]
-
-
-def _mean_by_loops(vectors: Any, mask: Any) -> list[list[float]]:
-    means = []
-    for rows, marks in zip(vectors.tolist(), mask.tolist(), strict=True):
-        kept = [row for row, is_item in zip(rows, marks, strict=True) if is_item]
-        sums = [math.fsum(row[place] for row in kept) for place in range(len(rows[0]))]
-        means.append([one / max(len(kept), 1) for one in sums])
-    return means
-
-
-def _kept(vectors: Tensor, mask: Tensor) -> Tensor:
-    return (vectors * mask[:, :, None]).sum(dim=1)
-
-
-MEAN = Exercise(
-    name="05.2",
-    title="A mean that leaves out the gaps",
-    verb="average",
-    minutes=7,
-    difficulty=2,
-    core=True,
-    cases=(
-        Case(
-            name="two people without a gap",
-            arguments=dict(
-                vectors=torch.tensor([[[1.0, 0.0], [3.0, 2.0]], [[0.0, 4.0], [2.0, 0.0]]]),
-                mask=torch.tensor([[True, True], [True, True]]),
-            ),
-        ),
-        Case(
-            name="a short history, and noise in its gap",
-            arguments=dict(
-                vectors=torch.tensor([[[1.0, 0.0], [3.0, 2.0]], [[0.0, 4.0], [9.0, 9.0]]]),
-                mask=torch.tensor([[True, True], [True, False]]),
-            ),
-        ),
-        Case(
-            name="a person without a history",
-            arguments=dict(
-                vectors=torch.tensor([[[1.0, 0.0], [3.0, 2.0]], [[9.0, 9.0], [9.0, 9.0]]]),
-                mask=torch.tensor([[True, True], [False, False]]),
-            ),
-        ),
-        Case(
-            name=f"{PEOPLE} people, {LENGTH} places",
-            arguments=dict(vectors=_random(PEOPLE, LENGTH, DIM, seed=0), mask=_mask(PEOPLE, LENGTH, seed=1)),
-        ),
-    ),
-    oracle=_mean_by_loops,
-    solution=lambda vectors, mask: _kept(vectors, mask) / mask.sum(dim=1, keepdim=True).clamp(min=1),
-    misconceptions=(
-        Misconception(
-            name="gaps averaged too",
-            function=lambda vectors, mask: vectors.mean(dim=1),
-            sentence="All places were averaged, also those where the mask is False. What stands there is no item.",
-        ),
-        Misconception(
-            name="divided by all places",
-            function=lambda vectors, mask: _kept(vectors, mask) / mask.shape[1],
-            sentence="The sum is right, but it was divided by the number of places. Divide it by the number of items "
-            "that this person has.",
-        ),
-        Misconception(
-            name="mask turned round",
-            function=lambda vectors, mask: _kept(vectors, ~mask) / (~mask).sum(dim=1, keepdim=True).clamp(min=1),
-            sentence="The gaps were averaged and the items left out: True marks an item.",
-        ),
-        Misconception(
-            name="not divided",
-            function=lambda vectors, mask: _kept(vectors, mask),
-            sentence="This is the sum of the items. A person with a long history would get a long vector for it.",
-        ),
-        Misconception(
-            name="divided by zero",
-            function=lambda vectors, mask: _kept(vectors, mask) / mask.sum(dim=1, keepdim=True),
-            sentence="Where nobody has an item, this divides 0 by 0. A person without a history gets zeros.",
-        ),
-        Misconception(
-            name="divided by the batch",
-            function=lambda vectors, mask: _kept(vectors, mask) / mask.sum(),
-            sentence="The sum of each person was divided by the items of the whole batch. Each person has a number of "
-            "their own.",
-        ),
-    ),
-    hints=(
-        "Read again what stands where the mask is False, and what a person without an item gets.",
-        "First make the gaps zero and add up over the places; then divide by how many items each person has.",
-        "Begin with `vectors * mask[:, :, None]`. For the division, `clamp(min=1)` turns a count of 0 into 1.",
-    ),
-)
-
-
-# 05.3: a cosine and a bias -------------------------------------------------------------------------------------------
+# 05.2: a cosine and a bias -------------------------------------------------------------------------------------------
 
 
 def _item_side_by_loops(vectors: Any, bias: Any, temperature: float) -> list[list[float]]:
@@ -220,7 +119,7 @@ def _extended(vectors: Tensor, column: Tensor) -> Tensor:
 
 
 BIAS = Exercise(
-    name="05.3",
+    name="05.2",
     title="A cosine and a bias in one dot product",
     verb="extend",
     minutes=7,
@@ -295,6 +194,107 @@ BIAS = Exercise(
         "Three steps: divide each row by its length, multiply the bias by the temperature, put it behind the row.",
         "Begin with `torch.nn.functional.normalize(vectors)`; `torch.cat` joins it with `bias[:, None]` times "
         "something.",
+    ),
+)
+
+
+# 05.3: a mean that leaves out the gaps -------------------------------------------------------------------------------
+
+
+def _mask(people: int, length: int, seed: int) -> Tensor:
+    """True where an entry is an item: the first few of each row, in the first row none."""
+    lengths = torch.randint(1, length + 1, (people,), generator=torch.Generator().manual_seed(seed))
+    lengths[0] = 0
+    return torch.arange(length) < lengths[:, None]
+
+
+def _mean_by_loops(vectors: Any, mask: Any) -> list[list[float]]:
+    means = []
+    for rows, marks in zip(vectors.tolist(), mask.tolist(), strict=True):
+        kept = [row for row, is_item in zip(rows, marks, strict=True) if is_item]
+        sums = [math.fsum(row[place] for row in kept) for place in range(len(rows[0]))]
+        means.append([one / max(len(kept), 1) for one in sums])
+    return means
+
+
+def _kept(vectors: Tensor, mask: Tensor) -> Tensor:
+    return (vectors * mask[:, :, None]).sum(dim=1)
+
+
+MEAN = Exercise(
+    name="05.3",
+    title="A mean that leaves out the gaps",
+    verb="average",
+    minutes=7,
+    difficulty=2,
+    core=False,
+    cases=(
+        Case(
+            name="two people without a gap",
+            arguments=dict(
+                vectors=torch.tensor([[[1.0, 0.0], [3.0, 2.0]], [[0.0, 4.0], [2.0, 0.0]]]),
+                mask=torch.tensor([[True, True], [True, True]]),
+            ),
+        ),
+        Case(
+            name="a short history, and noise in its gap",
+            arguments=dict(
+                vectors=torch.tensor([[[1.0, 0.0], [3.0, 2.0]], [[0.0, 4.0], [9.0, 9.0]]]),
+                mask=torch.tensor([[True, True], [True, False]]),
+            ),
+        ),
+        Case(
+            name="a person without a history",
+            arguments=dict(
+                vectors=torch.tensor([[[1.0, 0.0], [3.0, 2.0]], [[9.0, 9.0], [9.0, 9.0]]]),
+                mask=torch.tensor([[True, True], [False, False]]),
+            ),
+        ),
+        Case(
+            name=f"{PEOPLE} people, {LENGTH} places",
+            arguments=dict(vectors=_random(PEOPLE, LENGTH, DIM, seed=0), mask=_mask(PEOPLE, LENGTH, seed=1)),
+        ),
+    ),
+    oracle=_mean_by_loops,
+    solution=lambda vectors, mask: _kept(vectors, mask) / mask.sum(dim=1, keepdim=True).clamp(min=1),
+    misconceptions=(
+        Misconception(
+            name="gaps averaged too",
+            function=lambda vectors, mask: vectors.mean(dim=1),
+            sentence="All places were averaged, also those where the mask is False. What stands there is no item.",
+        ),
+        Misconception(
+            name="divided by all places",
+            function=lambda vectors, mask: _kept(vectors, mask) / mask.shape[1],
+            sentence="The sum is right, but it was divided by the number of places. Divide it by the number of items "
+            "that this person has.",
+        ),
+        Misconception(
+            name="mask turned round",
+            function=lambda vectors, mask: _kept(vectors, ~mask) / (~mask).sum(dim=1, keepdim=True).clamp(min=1),
+            sentence="The gaps were averaged and the items left out: True marks an item.",
+        ),
+        Misconception(
+            name="not divided",
+            function=lambda vectors, mask: _kept(vectors, mask),
+            sentence="This is the sum of the items. A person with a long history would get a long vector for it.",
+        ),
+        Misconception(
+            name="divided by zero",
+            function=lambda vectors, mask: _kept(vectors, mask) / mask.sum(dim=1, keepdim=True),
+            sentence="Where nobody has an item, this divides 0 by 0. A person without a history gets zeros.",
+        ),
+        Misconception(
+            name="divided by the batch",
+            function=lambda vectors, mask: _kept(vectors, mask) / mask.sum(),
+            sentence="The sum of each person was divided by the items of the whole batch. Each person has a number of "
+            "their own.",
+        ),
+    ),
+    hints=(
+        "Read again what stands where the mask is False, and what a person without an item gets.",
+        "First make the gaps zero and add up over the places; then divide by how many items each person has.",
+        "Begin with `vectors * mask[:, :, None]`. For the division, `clamp(min=1)` turns a count of 0 into 1.",
     ),
 )
 
@@ -401,4 +401,4 @@ RECENCY = Exercise(
 )
 
 
-EXERCISES = (COST, MEAN, BIAS, RECENCY)
+EXERCISES = (COST, BIAS, MEAN, RECENCY)
