@@ -12,6 +12,11 @@ def mutant(name: str, file: str, old: str, new: str, test: str) -> dict[str, str
     return {"name": name, "file": file, "old": old, "new": new, "test": f"tests/test_exercises.py::{test}"}
 
 
+def oracle(name: str, old: str, new: str, test: str) -> dict[str, str]:
+    """A mutant of an oracle of chapter 05."""
+    return {"name": name, "file": TOWERS, "old": old, "new": new, "test": f"tests/test_towers_exercises.py::{test}"}
+
+
 MUTANTS = [
     # --- judging an answer ---
     mutant(
@@ -251,32 +256,28 @@ MUTANTS = [
         "test_a_new_run_forgets_the_guess_of_the_last_one",
     ),
     # --- oracles of chapter 05 ---
-    mutant(
+    oracle(
         "a cross network that reads one vector",
-        TOWERS,
         "        size = dim + dim\n",
         "        size = dim\n",
-        "test_every_answer_gets_its_own_sentence",
+        "test_a_question_costs_by_hand",
     ),
-    mutant(
+    oracle(
         "a mean over the gaps",
-        TOWERS,
         "[one / max(len(kept), 1) for one in sums]",
         "[one / len(rows) for one in sums]",
-        "test_every_answer_gets_its_own_sentence",
+        "test_a_mean_with_gaps_by_hand",
     ),
-    mutant(
+    oracle(
         "an item bias that is not times the temperature",
-        TOWERS,
         "+ [temperature * own])",
         "+ [own])",
-        "test_every_answer_gets_its_own_sentence",
+        "test_a_cosine_and_a_bias_by_hand",
     ),
-    mutant(
+    oracle(
         "recency to the base e",
-        TOWERS,
         "2 ** (-age / half_life) if is_item",
         "math.exp(-age / half_life) if is_item",
-        "test_every_answer_gets_its_own_sentence",
+        "test_recency_by_hand",
     ),
 ]
