@@ -51,24 +51,22 @@ from pathlib import Path
 import faiss
 import ipywidgets as widgets
 import numpy as np
-import torch
 
-from twotower_lib.ann import IndexSettings, parts
 from twotower_lib.bundle import load
 from twotower_lib.evaluation import measure
 from twotower_lib.exercises import compare, exercise, predict, progress
 from twotower_lib.explorer import Explorer, for_person
 from twotower_lib.filters import filter_after, under_filled
-from twotower_lib.index import ExactIndex, FaissIndex, recall_of
+from twotower_lib.index import ExactIndex, FaissIndex, IndexSettings, recall_of
 from twotower_lib.index_tuning import tune
 
 # %%
 from twotower_lib.metrics import hit_matrix
 from twotower_lib.plots import COLOURS, canvas, figure, on_this_machine
+from twotower_lib.ranking import Recommendations
 from twotower_lib.recipe import compose, export, measured_references, prepare, train, trained_towers
 from twotower_lib.retriever import Retriever
 from twotower_lib.split import items_of_users
-from twotower_lib.topk import no_answer, top_k
 from twotower_lib.towers import embed_catalogue, embed_queries
 
 RUNS = Path("runs/11_index")
@@ -114,14 +112,14 @@ print("and less than half of what the exact index of FAISS takes, for the same i
 # %%
 generator = np.random.default_rng(0)
 scores = generator.standard_normal(64_000).astype(np.float32)
-k, maxima = 10, scores.reshape(-1, 64).max(axis=1)
+k, maxima = 100, scores.reshape(-1, 64).max(axis=1)
 floor = np.sort(maxima)[-k]  # k chunks have a score as high as this
 left = np.flatnonzero(scores >= floor)
 best = left[np.argsort(-scores[left])[:k]]
 
-_, library = top_k(torch.from_numpy(scores)[None], k)
-assert (best == np.argsort(-scores)[:k]).all() and (best == library[0].numpy()).all()
-print(f"{len(left)} of {len(scores):,} scores are sorted, and the ten best are those of the library.")
+library = ExactIndex(scores[:, None]).search(np.ones((1, 1), np.float32), k)  # vectors of a single number
+assert (best == np.argsort(-scores)[:k]).all() and (best == library.items[0]).all()
+print(f"{len(left)} of {len(scores):,} scores are sorted, and the hundred best are those of the library.")
 
 # %% [markdown]
 # But no trick saves the multiplications: the time grows in proportion to the catalogue. Measured here, 200 queries at
@@ -175,7 +173,7 @@ def k_means(points, number, rounds=10):
 
 
 middles, list_of_point = k_means(points, 12)
-asker = np.array([0.55, 0.35])
+asker = np.array([0.5, 0.2])
 wanted = np.argsort(squared_distances(asker[None], points)[0])[:20]
 nearest_lists = np.argsort(squared_distances(asker[None], middles)[0])
 for probes in (1, 2, 3, 4):
@@ -273,14 +271,12 @@ class Lists:
     n_items = len(films)
 
     def search(self, vectors, k, exclude=None):
-        answer, among = no_answer(len(vectors), k), ExactIndex(films)
-        choose = exercise("11.1").solution  # so that this runs before you have solved it
+        choose, among, found = exercise("11.1").solution, ExactIndex(films), []  # the check's own, solved by you or not
         for row, vector in enumerate(vectors):
             read = choose(vector, centroids, list_of, self.probes)
             seen = None if exclude is None else exclude.slice(row, row + 1)
-            one = among.search(vector[None], k, seen, allowed=read)
-            answer.items[row], answer.scores[row] = one.items[0], one.scores[0]
-        return answer
+            found.append(among.search(vector[None], k, seen, allowed=read))
+        return Recommendations(*(np.concatenate([getattr(one, name) for one in found]) for name in ("items", "scores")))
 
 
 by_hand = Lists(3).search(people, 20)
@@ -368,19 +364,22 @@ for probes, (index_recall, both, answers) in tried.items():
     is_found = (true.items[:, :, None] == answers.items[:, None, :]).any(axis=2)
     kept = ((hits & is_found).sum(axis=1) / held_out).mean()
     lines.append(f"{probes:>10}  {model * index_recall:13.3f}  {kept:6.3f}  {both - kept:6.3f}  {both:10.3f}")
-    assert abs(kept - model * index_recall) < 0.02 and both > kept - 1e-9
+    assert -1e-3 < kept - model * index_recall < 0.03 and both > kept - 1e-9
     if probes == 1:
-        assert both - kept > 0.03
-assert tried[8][1] - model * tried[8][0] < 0.01 and tried[4][1] > 0.97 * model
+        assert both - kept > 0.03 and is_found[:, :5].mean() > is_found[:, -5:].mean() + 0.1
+assert hits[:, :5].mean() > 1.3 * hits[:, -5:].mean()
+assert abs(tried[8][1] - model * tried[8][0]) < 0.01 and tried[4][1] > 0.97 * model and tried[4][0] < 0.96
 on_this_machine("\n".join(lines))
 
 # %% [markdown]
-# Here the first assumption holds: what is kept is the product, nearly. The second does not. The films that move up are
-# good films too, and some of them are held out. So on this data the product is a careful estimate, and with four lists
-# the loss is hardly to be seen although the index misses one film in thirteen or so. That need not be so elsewhere: an
-# index that misses rare films above all would lose hits of one kind. Hence: measure the recall of the index by itself,
-# because it needs no held-out data and tells when something is broken; and measure end to end, because that is what
-# people get.
+# Here the first assumption holds nearly. A little more is kept than the product says, because hits stand high in the
+# exact lists more often than low, and the index misses high places less. The second assumption does not hold: the films
+# that move up are good films too, and some of them are held out. So on this data the product is a careful estimate.
+# With four lists the index misses more than one film in twenty-five, and end to end hardly anything is lost.
+#
+# That need not be so elsewhere. An index that misses one kind of item above all, such as new ones, would lose the hits
+# among them. Hence two measurements: the recall of the index by itself, because it needs no held-out data and tells
+# when something is broken; and the recall end to end, because that is what people get.
 
 # %% [markdown]
 # ### Exercise 11.2: Three recalls
@@ -546,8 +545,9 @@ on_this_machine(
 # *6 minutes, difficulty 2 of 3, core.*
 #
 # Write `one_longer(vectors)`. It gets a row an item and returns the rows with one more number each, at the end: the
-# root of the largest squared length of all rows minus the row's own squared length. (Subtract the squared lengths
-# themselves: after a detour over roots, rounding may leave a number below 0, whose root is `nan`.)
+# root of the largest squared length of all rows minus the row's own squared length. (`np.square(vectors).sum(axis=1,
+# keepdims=True)` is a column of squared lengths; `np.hstack([one, other])` sets two arrays side by side. Subtract the
+# squares themselves: after a detour over roots, rounding may leave a number below 0, whose root is `nan`.)
 
 
 # %% tags=["exercise"]
@@ -656,9 +656,10 @@ assert list(found_by.values()) == sorted(found_by.values()) and found_by[10] < 0
 on_this_machine("\n".join(lines))
 
 # %% [markdown]
-# Some walks end in the wrong neighbourhood, because no link leads out of it. HNSW ([Malkov and Yashunin
-# 2018](https://arxiv.org/abs/1603.09320)) mends that in two ways: it chooses links in different directions, and it puts
-# sparser graphs on top, whose links are long. With both, few items are met and nearly all of the best are found:
+# (As many films drawn at random would hold only the share in the last column.) Some walks end in the wrong
+# neighbourhood, because no link leads out of it. HNSW ([Malkov and Yashunin 2018](https://arxiv.org/abs/1603.09320))
+# mends that in two ways: it chooses links in different directions, and it puts sparser graphs on top, whose links are
+# long. With both, few items are met and nearly all of the best are found:
 
 # %%
 small_world = FaissIndex(films, IndexSettings(kind="hnsw", ef_search=36))
@@ -676,7 +677,8 @@ print("HNSW of the library, for people with their known films left out: more tha
 # %%
 taste = np.ascontiguousarray(films[:, :-1])  # 64 numbers
 coded = FaissIndex(taste, IndexSettings(kind="pq", code=16, rerank=1))
-inside, _ = parts(coded.index)  # FAISS's own object
+inside = faiss.downcast_index(coded.index.base_index)  # FAISS's own object, behind a shell that pads vectors
+inside = faiss.downcast_index(inside.index)
 codebook = faiss.vector_to_array(inside.pq.centroids).reshape(16, 256, 4)  # part, centroid, numbers
 stored = faiss.vector_to_array(inside.codes).reshape(-1, 16)
 
@@ -896,7 +898,8 @@ on_this_machine(shown_table.to_string(index=False))
 
 # %% [markdown]
 # Look at the last column: the speed against that of exact search. If none is well above 1, the fastest index is none at
-# all.
+# all. (With one probe the library finds more than our lists by hand did. It makes room for the films that are left out:
+# it reads as many further lists as those would fill.)
 #
 # ## In production
 #

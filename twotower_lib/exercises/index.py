@@ -225,8 +225,8 @@ THREE_RECALLS = Exercise(
         "Say for each of the three: a share of which items, that are found in which list?",
         "Model: of the wanted items, those in the exact list. Index: of the exact list, what was found. End to end: of "
         "the wanted items, those that were found. Each is a share a person, then the mean.",
-        "Begin with a function for one of them, `(these[:, :, None] == those[:, None, :]).any(2).mean()`, and call it "
-        "three times.",
+        "Begin with `these[:, :, None] == those[:, None, :]`: where it is true for one item at least of the other row, "
+        "the item was found. All three recalls come from that line, with other arrays.",
     ),
 )
 
@@ -302,8 +302,7 @@ ONE_LONGER = Exercise(
         "Draw a right-angled triangle: the vector is one short side, the new number the other one, and all items shall "
         "have the same long side.",
         "By Pythagoras the new number is the root of the largest squared length minus the item's own squared length.",
-        "Begin with `squares = np.square(vectors).sum(axis=1, keepdims=True)`; `np.hstack` sets two arrays side by "
-        "side.",
+        "Begin with `np.square(vectors).sum(axis=1, keepdims=True)`, and take its largest value minus each of them.",
     ),
 )
 
@@ -397,7 +396,7 @@ BY_CODES = Exercise(
         "has centroids.",
         "Make a table with a row a part and a column a centroid. The score of an item is the sum over the parts of the "
         "cell that its code names.",
-        "Begin with `pieces = query.reshape(len(centroids), -1)`: a row a part. A loop over the parts may do the rest.",
+        "Begin with `query.reshape(len(centroids), -1)`, a row a part. A loop over the parts may do the rest.",
     ),
 )
 
