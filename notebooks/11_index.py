@@ -102,12 +102,14 @@ for name, taken in seconds.items():
 assert exactly["same_items"] and 1 < exactly["of_matmul"] < 2 and exactly["of_flat"] < 0.5
 print(f"Exact search takes {exactly['of_matmul']:.1f} times what the multiplications alone take,")
 print("and less than half of what the exact index of FAISS takes, for the same items.")
+per_item = seconds["exact"] / exactly["queries"] / exactly["items"]
+print(f"At that pace an answer from a hundred million items takes {1e8 * per_item:.2f} s.")
 
 # %% [markdown]
 # So the multiplications are the larger part of the work, and choosing the best is the smaller one. That is not a matter
-# of course: sorting a million scores takes longer than making them. The trick is to sort nearly nothing. Cut the scores
-# into chunks and take the maximum of each. The k-th largest maximum is a **floor**: at least k scores reach it. All
-# that is below can be forgotten.
+# of course, with a million scores to choose from. The trick is to sort nearly nothing. Cut the
+# scores into chunks and take the maximum of each. The k-th largest maximum is a **floor**: at least k scores reach it.
+# All that is below can be forgotten.
 
 # %%
 generator = np.random.default_rng(0)
@@ -122,12 +124,12 @@ assert (best == np.argsort(-scores)[:k]).all() and (best == library.items[0]).al
 print(f"{len(left)} of {len(scores):,} scores are sorted, and the hundred best are those of the library.")
 
 # %% [markdown]
-# But no trick saves the multiplications: the time grows in proportion to the catalogue. Measured here, 200 queries at
-# once:
+# But no trick saves the multiplications: the time grows in proportion to the catalogue. Measured here, the ten best
+# for 200 queries at once:
 
 # %%
-crowd = generator.standard_normal((160_000, 64)).astype(np.float32)
-queries = generator.standard_normal((200, 64)).astype(np.float32)
+crowd = generator.standard_normal((320_000, 64), dtype=np.float32)
+queries = generator.standard_normal((200, 64), dtype=np.float32)
 
 
 def milliseconds(work, count, repeats=3):
@@ -140,15 +142,16 @@ def milliseconds(work, count, repeats=3):
     return min(taken)
 
 
-sizes = (10_000, 40_000, 160_000)
+sizes = (20_000, 80_000, 320_000)
 indexes = {size: ExactIndex(crowd[:size]) for size in sizes}
-took = {size: milliseconds(lambda size=size: indexes[size].search(queries, 100), 200) for size in sizes}
-assert took[160_000] > 3 * took[10_000]
+took = {size: milliseconds(lambda size=size: indexes[size].search(queries, 10), 200) for size in sizes}
+assert took[320_000] > 4 * took[20_000]
 on_this_machine("\n".join(f"{size:>7,} items: {one:.2f} ms a query" for size, one in took.items()))
 
 # %% [markdown]
-# At a hundred thousand items nobody needs anything else. At a hundred million an answer takes seconds, and then
-# something has to be left out.
+# Four times the items, about four times the time. So a catalogue of a hundred thousand items needs nothing else. With a
+# hundred million every question would keep a processor busy for a quarter of a second, and then something has to be
+# left out.
 #
 # ## Lists: look only where the good ones are
 #
@@ -157,7 +160,7 @@ on_this_machine("\n".join(f"{size:>7,} items: {one:.2f} ms a query" for size, on
 # many lists are read is called **probes**. This index is named IVF, *inverted file*. In the plane, by hand:
 
 # %%
-points = generator.standard_normal((500, 2))
+points = np.random.default_rng(0).standard_normal((500, 2))
 
 
 def squared_distances(ones, others):
@@ -173,7 +176,7 @@ def k_means(points, number, rounds=10):
 
 
 middles, list_of_point = k_means(points, 12)
-asker = np.array([0.5, 0.2])
+asker = np.array([-0.5, 0.5])
 wanted = np.argsort(squared_distances(asker[None], points)[0])[:20]
 nearest_lists = np.argsort(squared_distances(asker[None], middles)[0])
 for probes in (1, 2, 3, 4):
@@ -183,7 +186,7 @@ for probes in (1, 2, 3, 4):
 # %%
 in_first = list_of_point == nearest_lists[0]
 found, missed = wanted[in_first[wanted]], wanted[~in_first[wanted]]
-assert 0 < len(missed) < 20
+assert len(found) < len(missed)  # more than half
 drawing, axes = canvas(width=6.5, height=5.5)
 for one in range(12):
     axes.scatter(*points[list_of_point == one].T, s=7, color=COLOURS[one % 6], alpha=0.45)
@@ -194,12 +197,14 @@ axes.scatter(*points[missed].T, edgecolors=COLOURS[1], marker="s", label="in oth
 axes.scatter(*asker, marker="*", s=220, color=COLOURS[0], label="the query")
 axes.set_xlabel("first number of the vector")
 axes.set_ylabel("second number of the vector")
+axes.set_xlim(-2.2, 1)
+axes.set_ylim(-1, 2)
 axes.legend(loc="upper left", fontsize=8)
 figure(
     drawing,
-    alt="Scatter plot of 500 points in twelve coloured lists, each around its centroid. Both axes go from about -3 to "
-    "3. A star marks the query near the border of its list. Of its 20 nearest points some are ringed because they lie "
-    "in the first list; the others, in squares, lie just beyond the border and are missed when one list is read.",
+    alt="Scatter plot of points in coloured lists, each around its centroid. Across -2.2 to 1, upwards -1 to 2. A "
+    "star marks the query near the border of its list. Of its 20 nearest points some are ringed because they lie in "
+    "the first list; the others, in squares, lie just beyond the border and are missed when one list is read.",
 )
 
 # %% [markdown]
@@ -211,7 +216,7 @@ figure(
 # %% [markdown]
 # ### Exercise 11.1: Read only some lists
 #
-# *6 minutes, difficulty 1 of 3, core.*
+# *5 minutes, difficulty 1 of 3, core.*
 #
 # Write `to_read(query, centroids, list_of, probes)`. `query` is one vector, `centroids` has a row a list, and `list_of`
 # holds for each item the number of its list. The score of a list is the inner product of its centroid with the query.
@@ -256,8 +261,8 @@ list_of = (films @ centroids.T).argmax(axis=1)
 print(f"{len(films):,} films in {lists} lists, {len(people)} people")
 
 # %% [markdown]
-# An index for the library needs one method, `search`. This one reads the lists that your exercise would read, and
-# searches among them exactly:
+# For the library an index is little more than a method `search`. This one reads the lists that your exercise would
+# read, and searches among them exactly:
 
 
 # %%
@@ -297,8 +302,8 @@ print("IVF by hand and IVF of FAISS, three lists: the same scores.")
 
 # %%
 predict(
-    "One list of 43 is read, about 3 % of the films. The index then finds about 55 % of the exact lists. What share of "
-    "the model's recall is left end to end, in percent?",
+    "One list of 43 is read, and the index finds a little more than half of the exact lists. What share of the model's "
+    "recall is left end to end, in percent?",
     guess=None,
     unit="%",
     key="11.one_list",
@@ -309,17 +314,18 @@ exact = ExactIndex(films)
 true = exact.search(people, 20, asked.exclude)
 
 
-def end_to_end(index):
-    """recall@20 of towers and index together."""
-    return measure(Retriever(towers, features, index), asked, [20], approximate=True).means["recall@20"]
+def recall_at_20(answers):
+    """The mean over people of: hits / held-out films."""
+    return (hit_matrix(answers.items, asked.held_out).sum(axis=1) / asked.held_out.lengths).mean()
 
 
-model = end_to_end(exact)
+model = recall_at_20(true)
+assert np.isclose(model, measure(Retriever(towers, features, exact), asked, [20]).means["recall@20"])
 assert 5 * references["chance"] < 1.5 * references["popularity"] < model
 tried = {}
 for probes in (1, 2, 3, 4, 6, 8, 12):
     answers = Lists(probes).search(people, 20, asked.exclude)
-    tried[probes] = recall_of(answers, true), end_to_end(Lists(probes)), answers
+    tried[probes] = recall_of(answers, true), recall_at_20(answers), answers
 lines = [f"{'lists read':>10}  {'index':>6}  {'model x index':>13}  {'end to end':>10}"]
 for probes, (index_recall, both, _) in tried.items():
     lines.append(f"{probes:>10}  {index_recall:6.3f}  {model * index_recall:13.3f}  {both:10.3f}")
@@ -329,8 +335,8 @@ on_this_machine("\n".join(lines))
 
 # %%
 left_over = 100 * tried[1][1] / model
-assert 65 < left_over < 85
-compare("11.one_list", 5 * round(left_over / 5))
+assert lists == 43 and 0.5 < tried[1][0] < 0.6 and 65 < left_over < 85
+on_this_machine(compare("11.one_list", round(left_over)))
 
 # %%
 drawing, axes = canvas()
@@ -368,14 +374,14 @@ for probes, (index_recall, both, answers) in tried.items():
     if probes == 1:
         assert both - kept > 0.03 and is_found[:, :5].mean() > is_found[:, -5:].mean() + 0.1
 assert hits[:, :5].mean() > 1.3 * hits[:, -5:].mean()
-assert abs(tried[8][1] - model * tried[8][0]) < 0.01 and tried[4][1] > 0.97 * model and tried[4][0] < 0.96
+assert abs(tried[8][1] - model * tried[8][0]) < 0.01 and tried[4][1] > 0.97 * model and tried[4][0] < 0.95
 on_this_machine("\n".join(lines))
 
 # %% [markdown]
 # Here the first assumption holds nearly. A little more is kept than the product says, because hits stand high in the
 # exact lists more often than low, and the index misses high places less. The second assumption does not hold: the films
 # that move up are good films too, and some of them are held out. So on this data the product is a careful estimate.
-# With four lists the index misses more than one film in twenty-five, and end to end hardly anything is lost.
+# With four lists the index misses more than one film in twenty, and end to end hardly anything is lost.
 #
 # That need not be so elsewhere. An index that misses one kind of item above all, such as new ones, would lose the hits
 # among them. Hence two measurements: the recall of the index by itself, because it needs no held-out data and tells
@@ -494,10 +500,6 @@ searches = {
 }
 
 
-def recall_at_20(answers):
-    return (hit_matrix(answers.items, asked.held_out).sum(axis=1) / asked.held_out.lengths).mean()
-
-
 # %%
 lines = [f"{'':14} recall@20   of the exact list   a film shown is known by"]
 for name, answers in searches.items():
@@ -584,10 +586,10 @@ looks = zip(("cosine", "l2", "l2 with one more dimension"), ("o-", "s-", "D--"),
 for name, line, colour in looks:
     axes.plot(spreads, [row[name] for row in metrics["rows"]], line, color=colour, label=name.replace("l2", "distance"))
 axes.axhline(metrics["k"] / metrics["items"], color="grey", linestyle=":")
-axes.text(0.4, 0.02, "chance", color="dimgrey", ha="right")
+axes.text(0.25, 0.02, "chance", color="dimgrey")
 axes.set_xlabel("spread of the lengths (standard deviation of their logarithm)")
 axes.set_ylabel("share of the true 100 found")
-axes.legend()
+axes.legend(loc="upper right", bbox_to_anchor=(1, 0.94))
 assert metrics["rows"][0]["l2"] == metrics["rows"][0]["cosine"] == 1 and metrics["rows"][1]["l2"] < 0.5
 assert all(row["l2 with one more dimension"] == 1 for row in metrics["rows"])
 figure(
@@ -772,7 +774,7 @@ def told_of(catalogue, target):
 TARGETS = {"90 %": 0.9, "95 %": 0.95, "99 %": 0.99, "all": 1.0}
 which_catalogue = widgets.RadioButtons(options=list(catalogues), description="catalogue").add_class("tt-catalogue")
 least_recall = widgets.RadioButtons(options=list(TARGETS), description="recall").add_class("tt-recall")
-which_catalogue.layout.width = "max-content"
+which_catalogue.layout.width, least_recall.layout.margin = "max-content", "0 0 0 4em"
 trade_shown = widgets.HTML()
 
 
@@ -791,7 +793,8 @@ widgets.VBox([widgets.HBox([which_catalogue, least_recall]), trade_shown]).add_c
 
 # %%
 for catalogue in catalogues:
-    print(catalogue)
+    at_random = 100 / speeds[catalogues[catalogue]]["items"]
+    print(f"{catalogue} (a hundred items at random: {at_random:.3f})")
     for name, target in TARGETS.items():
         print(f"    {name:5} {told_of(catalogue, target)}")
 assert fastest("100,000 vectors of equal length", 0.95)[0].startswith("ivf")
@@ -850,10 +853,13 @@ for row in filters["rows"]:
 told = {(row["filter"], row["allowed"]): row for row in filters["rows"] if row["kind"] == "hnsw"}
 assert all(row["recall"] > 0.99 and not row["short_lists"] for (way, _), row in told.items() if way == "before")
 assert told["after, 10 k fetched", 0.01]["short_lists"] == 1 and told["after, 10 k fetched", 0.5]["short_lists"] == 0
+pace = [told["before", share]["queries_a_second"] for share in (0.5, 0.1, 0.01)]
+assert pace[1] < pace[0] < pace[2]
 
 # %% [markdown]
-# If half is allowed, ten times as many candidates are plenty. If one in a hundred is, they are hopeless, while the
-# search that is told the filter gets *faster*: of few items it simply looks at all.
+# If half is allowed, ten times as many candidates are plenty. If one in a hundred is, they are hopeless. The index that
+# is told the filter finds nearly everything each time, and at one in ten it pays: the graph has to keep ten times as
+# many items in view. At one in a hundred it is fast again, because of so few items it simply looks at all.
 #
 # ## Stretch: items come and go
 #
@@ -903,15 +909,15 @@ on_this_machine(shown_table.to_string(index=False))
 #
 # ## In production
 #
-# - **Pinterest** serves its embedding-based retrieval mainly by HNSW. Filters were first applied after the search, and
-#   every client had to tune how many more to fetch; now they are applied while the graph is walked ([Pinterest
-#   Engineering 2022, Manas HNSW streaming
+# - **Pinterest** serves its embedding-based retrieval mainly by HNSW. At first filters came after the search, and more
+#   was fetched than wanted. But every request filters away another share, so clients had to tune again and again how
+#   much more; the article tells what replaced that ([Pinterest Engineering 2022, Manas HNSW streaming
 #   filters](https://medium.com/pinterest-engineering/manas-hnsw-streaming-filters-351adf9ac1c4)).
 # - **Facebook** built embeddings into its search on top of an inverted index, and reports the tuning of the approximate
 #   search as a part of the optimisation of the whole system ([Huang et al. 2020, Embedding-based retrieval in Facebook
 #   search](https://arxiv.org/abs/2006.11632)).
-# - **Xbox** turned the largest inner product into the smallest distance by one more dimension, as in exercise 11.3
-#   ([Bachrach et al. 2014](https://doi.org/10.1145/2645710.2645741)).
+# - **Microsoft** sped up the recommender of the Xbox by an order-preserving step from the largest inner product to the
+#   smallest distance, that of exercise 11.3 ([Bachrach et al. 2014](https://doi.org/10.1145/2645710.2645741)).
 #
 # ## Five questions
 #
