@@ -976,4 +976,5 @@ on_this_machine(progress())
 # The loop in twenty lines, equal to the library's; what equal scores cost; a rate that rises and falls; five plots,
 # each with a bug that it shows and bugs that it hides; what the seed alone does; why the best number of epochs is
 # trained once more; and a run that goes on as if it had never been stopped. Next comes `09_mining`: harder negatives
-# help until false negatives win. That chapter is still to be written.
+# help until false negatives win. That chapter is still to be written; the short path goes on with
+# [11_index](11_index.ipynb).

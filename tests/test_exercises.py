@@ -95,7 +95,7 @@ def table() -> list[exercise_table.Row]:
 
 def test_every_answer_gets_its_own_sentence():
     print("\n" + exercise_table.text(table()))
-    assert len(table()) == sum(3 + len(one.misconceptions) for one in ALL) == 215
+    assert len(table()) == sum(3 + len(one.misconceptions) for one in ALL) == 247
     for row in table():
         told = repr(row.outcome)
         if row.who in (exercise_table.STUB, exercise_table.DOTS):
@@ -278,6 +278,34 @@ ALSO_RIGHT = {
         lambda vectors: math.log(
             sum(math.exp(-2 * float((a - b).square().sum())) for i, a in enumerate(vectors) for b in vectors[:i])
             / math.comb(len(vectors), 2)
+        ),
+    ],
+    "11.1": [
+        lambda query, centroids, list_of, probes: [
+            sum(other > score for other in centroids @ query) < probes for score in (centroids @ query)[list_of]
+        ],
+    ],
+    "11.2": [
+        lambda exact, found, wanted: [
+            np.mean([len({*map(int, a)} & {*map(int, b)}) / len(a) for a, b in zip(these, those, strict=True)])
+            for these, those in ((wanted, exact), (exact, found), (wanted, found))
+        ],
+    ],
+    "11.3": [
+        lambda vectors: np.column_stack(
+            [
+                vectors,
+                # rounding may leave less than nothing
+                np.sqrt(
+                    np.maximum(np.linalg.norm(vectors, axis=1).max() ** 2 - np.linalg.norm(vectors, axis=1) ** 2, 0)
+                ),
+            ]
+        ),
+    ],
+    "11.4": [
+        # the vectors that the codes stand for, without any table
+        lambda query, centroids, codes: (
+            np.concatenate([centroids[part][codes[:, part]] for part in range(len(centroids))], axis=1) @ query
         ),
     ],
 }

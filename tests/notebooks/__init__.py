@@ -18,7 +18,16 @@ COURSE = [
 ]
 """All chapters, in order."""
 
-WRITTEN = ["00_start", "01_data", "02_split", "03_evaluation", "05_towers", "06_losses", "08_training"]
+WRITTEN = [
+    "00_start",
+    "01_data",
+    "02_split",
+    "03_evaluation",
+    "05_towers",
+    "06_losses",
+    "08_training",
+    "11_index",
+]
 """The chapters that exist; a new one is added here, and one that is lost is missed."""
 
 

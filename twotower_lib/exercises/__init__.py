@@ -24,7 +24,15 @@ from twotower_lib.exercises.progress_file import Entry
 
 __all__ = ["compare", "exercise", "forget", "of_chapter", "predict", "progress"]
 
-CHAPTERS = {"01": "data", "02": "split", "03": "evaluation", "05": "towers", "06": "losses", "08": "training"}
+CHAPTERS = {
+    "01": "data",
+    "02": "split",
+    "03": "evaluation",
+    "05": "towers",
+    "06": "losses",
+    "08": "training",
+    "11": "index",
+}
 """Number -> the file of its exercises."""
 
 
