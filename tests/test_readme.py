@@ -61,3 +61,27 @@ def test_every_side_had_a_grid_of_twelve_and_towers_three_seeds(protocol):
     assert {len(side["tried"]) for side in TUNING[protocol].values()} == {12}
     assert QUALITY[protocol].keys() - TUNING[protocol].keys() == {"random", "popularity"}
     assert {len(QUALITY[protocol][side]["recall@20"]["seeds"]) for side in ("history tower", "id towers")} == {3}
+
+
+def of_kind(rows, kind, code=None):
+    return [row for row in rows if row["index"].split()[0] == kind and (row["code"] or None) == code]
+
+
+def test_what_lists_and_codes_give_over_a_million_vectors():
+    clear, blurred = (one["rows"] for one in newest("index_trade").values())
+    assert max(row["x_exact"] for row in of_kind(clear, "ivf") if row["recall"] >= 0.99) > 10
+    for code, times in ((32, 8), (8, 30)):
+        row = next(row for row in of_kind(clear, "pq", code) if row["recall"] > 0.99)
+        assert round(clear[0]["searched"] / row["searched"]) >= times and row["x_exact"] < 1
+    assert max(row["x_exact"] for row in blurred if row["recall"] >= 0.95) == blurred[0]["x_exact"] == 1
+
+
+def test_an_index_that_was_changed_finds_as_much_as_one_built_anew():
+    changes = newest("index_changes")
+    assert (changes["items"], changes["added"], changes["deleted"]) == (200_000, 10_000, 10_000)
+    assert all(abs(row["after"] - row["built_anew"]) < 1e-3 for row in changes["rows"].values())
+
+
+def test_exact_search_beside_its_floor():
+    exact = newest("index_exact")
+    assert exact["same_items"] and exact["of_matmul"] < 3.5 and exact["of_flat"] < 0.3
