@@ -1,7 +1,7 @@
 """ScaNN behind the contract: the message where it is missing, and what is made of its answers.
 
 The real one runs through `tests/contracts/test_indexes.py` where it is installed. Here a stand-in searches exactly, but
-finds only some of what it was asked for and fills up as ScaNN does.
+finds only some of what it was asked for.
 """
 
 import sys
@@ -40,13 +40,11 @@ class StandIn:
     def build(self):
         return self
 
-    def search_batched(self, queries, final_num_neighbors, leaves_to_search):
+    def search(self, query, final_num_neighbors, leaves_to_search):
         self.asked.append((final_num_neighbors, leaves_to_search))
-        products = queries @ self.vectors.T
-        items = np.argsort(-products, axis=1)[:, :final_num_neighbors]
-        scores = np.take_along_axis(products, items, axis=1)
-        items[:, self.finds :], scores[:, self.finds :] = 0, np.nan
-        return items.astype(np.uint32), scores
+        products = self.vectors @ query
+        items = np.argsort(-products)[: min(final_num_neighbors, self.finds)]
+        return items.astype(np.uint32), products[items]
 
 
 @pytest.fixture
@@ -65,8 +63,8 @@ def test_without_scann_it_is_said_in_words(monkeypatch):
         ScannIndex(normal(5, 3))
     assert str(caught.value) == (
         "an index of ScaNN without ScaNN\n"
-        "needed: the package scann, which has wheels for Linux on x86-64 and macOS on Arm\n"
-        "to do: pip install scann"
+        "needed: the extra scann, which is for Linux\n"
+        "to do: pip install 'twotower[scann]'"
     )
 
 
@@ -76,8 +74,8 @@ def test_importing_the_module_needs_no_scann():
 
 
 @pytest.mark.parametrize("finds", [3, 60, 10**6])
-def test_what_fills_up_its_answers_is_no_item(stand_in, finds):
-    """It says item 0 and NaN, and item 0 would be in every list; with 3 found the search goes on to the exact one."""
+def test_an_answer_that_stays_short_is_filled_up_with_no_item(stand_in, finds):
+    """With 3 found the search goes on to the exact one."""
     stand_in(finds=finds)
     vectors, queries = normal(2000, 8), normal(30, 8, seed=1)
     np.testing.assert_array_equal(
@@ -100,8 +98,8 @@ def test_a_filter_makes_it_fetch_more_and_read_more_lists(stand_in):
     """k + 16 = 21, times 4 candidates: 84 in 32 lists; where half is allowed, 168 in 64."""
     made = stand_in()
     index = ScannIndex(normal(2000, 8))
-    index.search(normal(2, 8, seed=1), 5)
-    index.search(normal(2, 8, seed=1), 5, allowed=np.arange(2000) % 2 == 0)
+    index.search(normal(1, 8, seed=1), 5)
+    index.search(normal(1, 8, seed=1), 5, allowed=np.arange(2000) % 2 == 0)
     assert made.asked == [(84, 32), (168, 64)]
     assert (made.leaves, made.probes) == (178, 32)  # 4 sqrt(2000) = 178.9
 

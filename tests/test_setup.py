@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 CORE, SERVING, DEV = (ROOT / f"requirements{which}.lock" for which in ("", "-serving", "-dev"))
 LOCKS = [CORE, SERVING, DEV]
-EVERYTHING = ("notebooks", "serving", "tensorboard", "dev")
+EVERYTHING = ("notebooks", "serving", "tensorboard", "scann", "dev")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 MAKEFILE = (ROOT / "Makefile").read_text()

@@ -1,8 +1,8 @@
 """ScaNN behind the contract of the other indexes.
 
 It has lists, and codes whose error is small where an inner product is large (Guo et al. 2020, Accelerating Large-Scale
-Inference with Anisotropic Vector Quantization, arXiv:1908.10396). It does not come with this package, because its
-wheels are for Linux on x86-64 and macOS on Arm alone: `pip install scann`. Two builds over the same vectors may differ.
+Inference with Anisotropic Vector Quantization, arXiv:1908.10396). It is an extra, because its wheels are for Linux
+alone: `pip install 'twotower[scann]'`. Two builds over the same vectors may differ.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class ScannIndex(Rescored):
         try:
             library = import_module("scann").scann_ops_pybind
         except ImportError as error:
-            needed = "the package scann, which has wheels for Linux on x86-64 and macOS on Arm"
-            raise SettingError("an index of ScaNN without ScaNN", needed, "pip install scann") from error
+            needed, todo = "the extra scann, which is for Linux", "pip install 'twotower[scann]'"
+            raise SettingError("an index of ScaNN without ScaNN", needed, todo) from error
         self._vectors, self.probes, self.rerank = checked(vectors, "item vectors"), probes, rerank
         check_request(0, self.n_items, 1, None)
         self.longest = longest_norm(self._vectors)
@@ -69,10 +69,17 @@ class ScannIndex(Rescored):
     def fetch(
         self, vectors: NDArray[np.float32], wanted: int, room: int, widening: int, chosen: Selection | None
     ) -> tuple[NDArray[np.float32], Rows]:
-        """The scores and items of the candidates; see `ann.fetch`. What is not chosen is dropped afterwards."""
+        """The scores and items of the candidates; see `ann.fetch`. What is not chosen is dropped afterwards.
+
+        ScaNN is asked one query after the other: in a batch it scores the lists with other rounding, and the same query
+        then gets other candidates than alone.
+        """
         share = 1.0 if chosen is None else chosen.share
         fetched = math.ceil((self.reach(wanted * widening, 1.0) + room) / share)
         lists = math.ceil((self.probes * widening + room * self.leaves / self.n_items) / share)
-        items, scores = self.searcher.search_batched(vectors, fetched, leaves_to_search=lists)
-        items = np.where(np.isnan(scores), NOTHING, items.astype(np.int64))  # it fills up with item 0 and NaN
+        items = np.full((len(vectors), fetched), NOTHING)
+        scores = np.full(items.shape, -np.inf, dtype=np.float32)
+        for row, query in enumerate(vectors):
+            found, values = self.searcher.search(query, final_num_neighbors=fetched, leaves_to_search=lists)
+            items[row, : len(found)], scores[row, : len(found)] = found, values
         return of_these(chosen, scores, items)

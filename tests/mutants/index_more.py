@@ -66,8 +66,8 @@ MUTANTS = [
     mutant(
         "what fills up an answer of scann taken for item 0",
         SCANN,
-        "np.where(np.isnan(scores), NOTHING, items.astype(np.int64))",
-        "items.astype(np.int64)",
-        "test_what_fills_up_its_answers_is_no_item",
+        "np.full((len(vectors), fetched), NOTHING)",
+        "np.full((len(vectors), fetched), 0)",
+        "test_an_answer_that_stays_short_is_filled_up_with_no_item",
     ),
 ]
