@@ -63,6 +63,21 @@ def results() -> str:
     return "\n\n".join(parts)
 
 
+HELD_OUT_COLUMNS = ("capped_recall@20", "capped_recall@50", "ndcg@100")
+
+
+def held_out() -> str:
+    """Users whom no model met: recalls as in the tables of Mult-VAE, and the distance to EASE."""
+    sides = json.loads(newest("held-out_latest-small").read_text())["sides"]
+    lines = ["|  | recall@20 | recall@50 | NDCG@100 | NDCG@100: it minus EASE |", "|---|---|---|---|---|"]
+    for name, side in reversed(sides.items()):
+        row = side["test"]
+        cells = [f"{decimal(one['mean'])} ± {decimal(one['spread'])}" for one in (row[key] for key in HELD_OUT_COLUMNS)]
+        away = "" if name == "ease" else signed(row["minus ease"]["ndcg@100"])
+        lines.append(f"| {NAMES.get(name, name)} | {' | '.join(cells)} | {away} |")
+    return "\n".join(lines)
+
+
 def quickstart() -> str:
     """What the quickstart printed after training when its result was stored."""
     printed = newest("quickstart").read_text().splitlines()
@@ -152,7 +167,14 @@ def worth(row: dict[str, Any]) -> tuple[float, float]:
     return (1, row["queries_a_second"]) if row["recall"] >= 0.95 else (0, row["recall"])
 
 
-MAKERS = {"quickstart": quickstart, "results": results, "speed": speed, "index": index, "trade": trade}
+MAKERS = {
+    "quickstart": quickstart,
+    "results": results,
+    "speed": speed,
+    "index": index,
+    "trade": trade,
+    "held-out": held_out,
+}
 
 
 def filled(text: str) -> str:

@@ -1,6 +1,7 @@
 """The README's sentences, held against the stored results."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,25 @@ def test_an_index_that_was_changed_finds_as_much_as_one_built_anew():
 def test_exact_search_beside_its_floor():
     exact = newest("index_exact")
     assert exact["same_items"] and exact["of_matmul"] < 3.5 and exact["of_flat"] < 0.3
+
+
+SIDES = {name: side["test"]["minus ease"] for name, side in newest("held-out_latest-small")["sides"].items()}
+BEST = "history tower, one table, corrected loss"
+
+
+def test_of_people_whom_no_model_met_the_tower_is_not_above_ease():
+    assert SIDES["history tower"]["ndcg@100"]["high"] < 0 and SIDES[BEST]["ndcg@100"]["mean"] < 0
+    assert SIDES[BEST]["ndcg@100"]["mean"] > 0.55 * SIDES["history tower"]["ndcg@100"]["mean"]
+    assert abs(SIDES[BEST]["capped_recall@50"]["mean"]) < 0.001 and holds_zero(SIDES[BEST]["capped_recall@50"])
+    assert SIDES[BEST]["recall@20[head]"]["high"] < 0 < SIDES[BEST]["recall@20[torso]"]["low"]
+
+
+def test_the_steps_towards_ease():
+    steps = {
+        name: one["minus ease"]["ndcg@100"] for name, one in newest("held-out-ideas_latest-small")["ideas"].items()
+    }
+    assert steps["two tables"]["high"] < 0 and holds_zero(steps["and batches of 256"])
+    gains = {after: steps[after]["mean"] - steps[before]["mean"] for before, after in pairwise(list(steps)[3:10])}
+    largest = sorted(gains, key=lambda name: -gains[name])[:2]
+    assert largest == ["one table", "and no mask of known positives"]
+    assert gains["and the corrected loss"] < 0 > steps["of this, with two tables and a linear map"]["high"]
