@@ -14,8 +14,8 @@
 # the batch as a catalogue, measure something else. Afterwards you can
 #
 # - **compute** the NDCG of a list (exercise 03.1);
-# - **repair** a strong baseline that forgot a condition (exercise 03.2);
-# - **compare** two models on the same people (exercise 03.3);
+# - **repair** a strong baseline that forgot a condition (exercise 03.3);
+# - **compare** two models on the same people (exercise 03.2);
 # - **judge** a metric that was sampled, or taken inside a batch (the assertion under *Sampled metrics lie*, and the one
 #   under *A batch is not the catalogue*);
 # - **find** what is wrong with a recall (exercise 03.4).
@@ -274,7 +274,7 @@ print(
 # ```
 
 # %% [markdown]
-# ### Exercise 03.2: Spot the bug in EASE
+# ### Exercise 03.3: Spot the bug in EASE
 #
 # *8 minutes, difficulty 3 of 3, core.*
 #
@@ -303,10 +303,10 @@ def repaired(gram, regularisation):
 
 
 # %%
-exercise("03.2").check(repaired)
+exercise("03.3").check(repaired)
 
 # %%
-exercise("03.2").hint()
+exercise("03.3").hint()
 
 # %% [markdown]
 # **iALS** gives every person and every film a vector, and the score is their inner product. It wants 1 where a person
@@ -390,7 +390,7 @@ predict("Is iALS better than item-kNN: yes, no, or cannot be told?", guess=None,
 # same for both, and it cancels when the two are subtracted **person by person**, before anything is drawn.
 
 # %% [markdown]
-# ### Exercise 03.3: A paired interval
+# ### Exercise 03.2: A paired interval
 #
 # *8 minutes, difficulty 2 of 3, core.*
 #
@@ -410,10 +410,10 @@ def paired(one, other, drawn):
 
 
 # %%
-exercise("03.3").check(paired)
+exercise("03.2").check(paired)
 
 # %%
-exercise("03.3").hint()
+exercise("03.2").hint()
 
 # %%
 against = {name: difference(measured["iALS"], measured[name])[f"ndcg@{K}"] for name in ("item-kNN", "EASE")}
