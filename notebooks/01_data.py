@@ -21,7 +21,7 @@
 # - **find** what is wrong with a file before a model meets it (in the stretch: exercise 01.4).
 #
 # **You should know** NumPy's arrays, and what a mean and a standard deviation are. [00_start](00_start.ipynb) helps.
-# **Time**: 40 minutes for the core, which ends at *A small world*; the rest is stretch, for another half hour.
+# **Time**: 35 minutes for the core, which ends at *A small world*; the rest is stretch, for another half hour.
 # **Paper**: [Schnabel et al. 2016, Recommendations as treatments: debiasing learning and
 # evaluation](https://arxiv.org/abs/1602.05352), section 3.
 
@@ -330,7 +330,7 @@ print("By preference A is first, by clicks it is last.")
 # %% [markdown]
 # ### Exercise 01.2: Expected clicks
 #
-# *6 minutes, difficulty 1 of 3, core.*
+# *5 minutes, difficulty 1 of 3, core.*
 #
 # Write `expected_clicks(preference, shown)`. Both are tables with a row for each user u and a column for each item i.
 # `preference` holds the chance that the user clicks the item if it is shown, `shown` the chance that it is shown to

@@ -167,7 +167,7 @@ PAIRED = Exercise(
     name="03.2",
     title="A paired interval",
     verb="compare",
-    minutes=8,
+    minutes=7,
     difficulty=2,
     core=True,
     cases=(
@@ -284,7 +284,7 @@ EASE = Exercise(
     verb="repair",
     minutes=8,
     difficulty=3,
-    core=True,
+    core=False,
     cases=(
         Case(name="two films", arguments=dict(gram=np.array([[2.0, 1.0], [1.0, 3.0]]), regularisation=1.0)),
         Case(
