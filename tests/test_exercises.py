@@ -260,19 +260,19 @@ ALSO_RIGHT = {
         lambda users, items, share, t: engine_loss((users @ items.T - t * share.log()) / t),
         lambda users, items, share, t: float(engine_loss(users @ items.T / t - share.log())),
     ],
-    "08.1": [
+    "08.1": [lambda run: run + 2, lambda run: torch.tensor([3, 4, 5, 6])[run - 1]],
+    "08.2": [
         lambda log_q, drop: ((log_q[:, None] - log_q).exp() * ~drop).sum(1).log().mean(),
         # a constant added to log q cancels
         lambda log_q, drop: engine_loss((-log_q - 7.0).expand(len(log_q), -1).masked_fill(drop, -math.inf)),
     ],
-    "08.2": [
+    "08.3": [
         lambda step, total, warmup, peak: np.interp(
             step,
             [-1, warmup - 1, *range(warmup, total)],
             [0, peak, *(peak / 2 * (1 + np.cos(np.linspace(0, np.pi, total - warmup + 1)[:-1])))],
         ),
     ],
-    "08.3": [lambda run: run + 2, lambda run: torch.tensor([3, 4, 5, 6])[run - 1]],
     "08.4": [
         lambda vectors: torch.pdist(vectors).pow(2).mul(-2).logsumexp(0) - math.log(math.comb(len(vectors), 2)),
         lambda vectors: math.log(
