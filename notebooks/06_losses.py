@@ -187,6 +187,7 @@ q = choices.mean(dim=0)  # each film's share of all events
 truth = torch.softmax(taste @ vectors.T / 2, dim=1).mean(dim=0) - q  # of the full softmax: probability minus choice
 
 
+# %%
 def average_pull(loss, batches=2000, size=64):
     """The mean gradient of an in-batch loss with respect to one bias a film."""
     bias, total = torch.zeros(40, requires_grad=True), 0
