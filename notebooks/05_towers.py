@@ -16,12 +16,12 @@
 # - **count** what a question costs with a dot product and with a network over both sides (exercise 05.1);
 # - **judge** what a dot product of few dimensions cannot say (the assertion under *What a dot product cannot say*);
 # - **extend** a vector by a bias, so that a dot product is a cosine plus a bias (exercise 05.2);
-# - **average** histories of different lengths (exercise 05.3);
-# - **weigh** newer events more (exercise 05.4).
+# - **average** histories of different lengths (in the stretch: exercise 05.3);
+# - **weigh** newer events more (in the stretch: exercise 05.4).
 #
 # **You should know** the road of [00_start](00_start.ipynb) and the metrics of [03_evaluation](03_evaluation.ipynb).
-# **Time**: 35 minutes for the core, which ends at *Deeper, wider?*; the rest is stretch.
-# **Paper**: [Rendle et al. 2020, Neural collaborative filtering vs. matrix factorization
+# **Time**: 40 minutes for the core, which ends at *Length, bias and temperature*; the rest is stretch, for half an
+# hour. **Paper**: [Rendle et al. 2020, Neural collaborative filtering vs. matrix factorization
 # revisited](https://arxiv.org/abs/2005.09683)
 
 # %% tags=["setup"]
@@ -584,7 +584,9 @@ assert (embed_queries(towers, features, three)[:, -1] == 1).all()
 print(f"{len(film_vectors):,} vectors: 32 numbers of length 1, then T times the bias, against which people have a 1.")
 
 # %% [markdown]
-# ## Deeper, wider?
+# Here the core of the chapter ends.
+#
+# ## Stretch: deeper, wider?
 #
 # Between the mean of the history and the normalisation stands a **head**: no layer at all, one linear map (the default,
 # `mean` below), or hidden layers with an activation between. Deeper towers are the first thing that one would try.
@@ -662,8 +664,6 @@ print(f"all seven trained longest ({longest} epochs); all nets with hidden layer
 # %% [markdown]
 # At the **edge**. The nets might gain from a still colder temperature, and all of them from more epochs; that was not
 # tried. So the honest sentence is: on this data, with this grid, hidden layers do not help.
-#
-# Here the core of the chapter ends.
 
 # %% [markdown]
 # ## Stretch: from a history to a vector
@@ -889,5 +889,5 @@ on_this_machine(progress())
 #
 # Two towers that never read a pair, so that item vectors can be computed beforehand; what a network over both would
 # cost; what few dimensions cannot say, and why lists need fewer than numbers; a history as a mean; three clicks that
-# are enough for an answer; popularity in lengths, and its better place in a bias; and what depth is worth when all
-# sides are tuned alike. Next comes [06_losses](06_losses.ipynb): how such vectors are learned.
+# are enough for an answer; popularity in lengths, and its better place in a bias; and, in the stretch, what depth is
+# worth when all sides are tuned alike. Next comes [06_losses](06_losses.ipynb): how such vectors are learned.
