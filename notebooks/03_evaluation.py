@@ -183,7 +183,7 @@ compare("03.popularity", round(measured["popularity"].means["recall@10"] / expec
 # ## Strong baselines
 #
 # The third neighbour of a number is a strong baseline. Three are fitted in seconds, and each is a few lines of NumPy,
-# which the first section of the stretch writes by hand.
+# which a section of the stretch writes by hand.
 #
 # - **Item-kNN**: two films are similar when the same people watched them. A film scores the sum of its similarities to
 #   the films of the person's history; only its nearest neighbours count.
@@ -733,9 +733,9 @@ print("The vectors by hand are the library's.")
 # %% [markdown]
 # ## Stretch: how often does the order turn?
 #
-# Was the pair above picked because it turned? It was found, not built: these are the models of this chapter with their
-# tuned settings. Here are all pairs of six tuned models, the three from above and the three that are asked with whole
-# histories.
+# Was the pair of *Sampled metrics lie* picked because it turned? It was found, not built: these are the models of this
+# chapter with their tuned settings. Here are all pairs of six tuned models, the three from above and the three that are
+# asked with whole histories.
 
 # %%
 three = {

@@ -959,14 +959,15 @@ on_this_machine("\n".join(shown_lines))
 #
 # </details>
 #
-# <details><summary>4. A change brings 0.005 of recall with one seed. What do you do before you believe it?</summary>
+# <details><summary>4. (Stretch) A change brings 0.005 of recall with one seed. What do you do before you believe
+# it?</summary>
 #
 # Train both sides with several seeds and compare the means with their standard error. A single pair of runs can differ
 # by that much with no change at all.
 #
 # </details>
 #
-# <details><summary>5. Why does the refit not stop by validation?</summary>
+# <details><summary>5. (Stretch) Why does the refit not stop by validation?</summary>
 #
 # The validation events are among those it learns from, so asking them says nothing. It uses the number of epochs that
 # was best before.
