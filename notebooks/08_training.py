@@ -92,7 +92,7 @@ def result(name):
 # is the **learning rate**; it grows at first, and later falls to 0 (a section of the stretch says why). The optimiser
 # AdamW does the moving; it also scales each weight's move by how large its gradients have been.
 #
-# We begin with the toy data that comes with the library: 60 people, 40 films. `begin` builds what a loop needs, in one
+# We begin with toy data: 60 people, 40 films. `begin` builds what a loop needs, in one
 # record called a *phase*: the two towers with their first weights, the batches, and the settings.
 
 # %%
@@ -142,9 +142,9 @@ print(f"{len(library)} epochs: the mean losses are equal to the last digit.")
 # %% [markdown]
 # ## What equal scores cost
 #
-# Is a loss of 5 good? A number without a reference says nothing. The reference of a loss is a model that gives every
-# film the same score. With B films in the batch, all equally popular, each gets the probability 1 / B, and the loss is
-# ln B, the natural logarithm of the batch size. With log q and masks it is another number.
+# Is a loss of 5 good? What it has to be compared with is a model that gives every film the same score. With B films in
+# the batch, all equally popular, each gets the probability 1 / B, and the loss is ln B, the natural logarithm of the
+# batch size. With log q and masks it is another number.
 
 # %% [markdown]
 # Now the real data: MovieLens 100K, small towers, batches of 512, and one pass over the events. A person is read from
@@ -181,8 +181,8 @@ compare("08.equal", round(EQUAL, 2))
 # %% [markdown]
 # ## Five plots
 #
-# The loop runs for one epoch, and four times on the way we stop and look. What is looked at is what a run of the
-# library writes into its log, `log.jsonl`, after each epoch:
+# The loop runs for one epoch, and four times on the way we stop and look. (A run of the library writes the same into its
+# log, `log.jsonl`.)
 #
 # 1. the **loss**, beside the line of equal scores;
 # 2. the **gradient** of each tower: its norm, which is the length of all its entries taken as one vector;
@@ -322,7 +322,7 @@ figure(
 # %% [markdown]
 # The loss of the broken run falls as well, and ends below the line of equal scores. What is there to learn from labels
 # of other people? Which films are chosen often. So a falling loss only says that something was learned. Beside a run
-# that is known to be good it says more: here the gap is wide and stays.
+# that is known to be good it says more: here the gap is wide.
 #
 # ### Plot 2: the gradient
 #
