@@ -181,8 +181,8 @@ compare("08.equal", round(EQUAL, 2))
 # %% [markdown]
 # ## Five plots
 #
-# The loop runs for one epoch, and four times on the way we stop and look. (A run of the library writes the same into its
-# log, `log.jsonl`.)
+# The loop runs for one epoch, and four times on the way we stop and look. (A run of the library writes the same into
+# its log, `log.jsonl`.)
 #
 # 1. the **loss**, beside the line of equal scores;
 # 2. the **gradient** of each tower: its norm, which is the length of all its entries taken as one vector;
