@@ -14,14 +14,14 @@
 # clicks mixes two things: how much a film is liked, and how often it is put in front of people. Afterwards you can
 #
 # - **turn** a file into interactions and a catalogue (the assertion under *From a file to rows*);
-# - **find** what is wrong with a file before a model meets it (exercise 01.1);
-# - **measure** how much of the data falls on a few films (exercise 01.2);
-# - **compute** what will be clicked from what is liked and what is shown (exercise 01.3);
-# - **reweight** clicks so that they speak of preference again, and say what it costs (exercise 01.4, and the assertion
-#   under *Right on average is not right*).
+# - **measure** how much of the data falls on a few films (exercise 01.1);
+# - **compute** what will be clicked from what is liked and what is shown (exercise 01.2);
+# - **reweight** clicks so that they speak of preference again, and say what it costs (in the stretch: exercise 01.3,
+#   and the assertion under *Stretch: right on average is not right*);
+# - **find** what is wrong with a file before a model meets it (in the stretch: exercise 01.4).
 #
 # **You should know** NumPy's arrays, and what a mean and a standard deviation are. [00_start](00_start.ipynb) helps.
-# **Time**: 55 minutes for the core, which ends at *Right on average is not right*; the rest is stretch.
+# **Time**: 35 minutes for the core, which ends at *A small world*; the rest is stretch, for another half hour.
 # **Paper**: [Schnabel et al. 2016, Recommendations as treatments: debiasing learning and
 # evaluation](https://arxiv.org/abs/1602.05352), section 3.
 
@@ -98,12 +98,13 @@ for event in zip(small.interactions.user, small.interactions.item, small.interac
     print("  ", *event)
 
 # %% [markdown]
-# By hand it takes three lines. The events stand in the order (user, time, item), so the same data gives the same rows
+# By hand it takes a few lines. The events stand in the order (user, time, item), so the same data gives the same rows
 # whatever the order of the lines in the file.
 
 # %%
 lines = [line.split(",") for line in own.read_text().splitlines()[1:]]
-users, items = (sorted({line[place] for line in lines}, key=lambda name: (len(name), name)) for place in (0, 1))
+users = sorted({user for user, _, _ in lines}, key=lambda name: (len(name), name))
+items = sorted({item for _, item, _ in lines}, key=lambda name: (len(name), name))
 by_hand = sorted((users.index(user), int(time), items.index(item)) for user, item, time in lines)
 
 events = small.interactions
@@ -152,51 +153,9 @@ told(time="time")
 told(user="usr")
 
 # %% [markdown]
-# ### Exercise 01.1: What is wrong with this file?
-#
-# *8 minutes, difficulty 2 of 3, core.*
-#
-# Write `faulty(rows)`. `rows` is a list of `(user, item, time)`, all three as text; the first row stands on line 2 of
-# its file. Return a list of the numbers of the faulty lines, from the smallest. A line is faulty
-#
-# - where its user or its item is empty (blanks alone count as empty), or
-# - where its time is not a finite number, or
-# - where the whole row has come before.
-#
-# `is_number(text)` is given: True for the text of a finite number.
-
-
-# %%
-def is_number(text):
-    """Whether a text is a finite number."""
-    try:
-        return bool(np.isfinite(float(text)))
-    except ValueError:
-        return False
-
-
-# %% tags=["exercise"]
-def faulty(rows):
-    """A list of (user, item, time) -> a list of line numbers."""
-    ### BEGIN SOLUTION
-    found = []
-    for place, (user, item, time) in enumerate(rows):
-        is_empty = not user.strip() or not item.strip()
-        if is_empty or not is_number(time) or rows[place] in rows[:place]:
-            found.append(place + 2)
-    return found
-    ### END SOLUTION
-
-
-# %%
-exercise("01.1").check(faulty)
-
-# %%
-exercise("01.1").hint()  # run it again for the next of three
-
-# %% [markdown]
 # The same person and the same film at *another* time is no fault: people watch a film twice. `load` keeps the first of
-# such events, because a pair is to occur once, and says so in its notes.
+# such events, because a pair is to occur once, and says so in its notes. (To write such a check yourself is the last
+# exercise of the stretch.)
 
 # %%
 twice = FOLDER / "twice.csv"
@@ -224,7 +183,7 @@ for film in counts.argsort()[::-1][:3]:
 predict("Of 100 ratings, how many fall on the most rated tenth of the films?", guess=None, key="01.head")
 
 # %% [markdown]
-# ### Exercise 01.2: The head's share
+# ### Exercise 01.1: The head's share
 #
 # *5 minutes, difficulty 1 of 3, core.*
 #
@@ -242,10 +201,10 @@ def head_share(counts, first):
 
 
 # %%
-exercise("01.2").check(head_share)
+exercise("01.1").check(head_share)
 
 # %%
-exercise("01.2").hint()
+exercise("01.1").hint()  # run it again for the next of three
 
 # %%
 in_order = np.sort(counts)[::-1]
@@ -320,7 +279,8 @@ print(f"  {(empty & (shown == 0) & (liked == 0)).sum()} not shown, and would not
 
 # %% [markdown]
 # An empty cell is no dislike. It may mean *never shown*, *shown and not liked*, or *not yet*: the person will come to
-# the film later. And a model has nothing else to call a negative. In MovieLens nearly all cells are empty.
+# the film later. And yet the **negatives** of a model, the films that it learns to put further down, must come from the
+# empty cells, for there are no others. In MovieLens nearly all cells are empty.
 
 # %%
 filled = len(events) / (events.n_users * events.n_items)
@@ -368,9 +328,9 @@ assert preference.argmax() == 0 and clicks.argmin() == 0
 print("By preference A is first, by clicks it is last.")
 
 # %% [markdown]
-# ### Exercise 01.3: Expected clicks
+# ### Exercise 01.2: Expected clicks
 #
-# *6 minutes, difficulty 1 of 3, core.*
+# *5 minutes, difficulty 1 of 3, core.*
 #
 # Write `expected_clicks(preference, shown)`. Both are tables with a row for each user u and a column for each item i.
 # `preference` holds the chance that the user clicks the item if it is shown, `shown` the chance that it is shown to
@@ -386,10 +346,10 @@ def expected_clicks(preference, shown):
 
 
 # %%
-exercise("01.3").check(expected_clicks)
+exercise("01.2").check(expected_clicks)
 
 # %%
-exercise("01.3").hint()
+exercise("01.2").hint()
 
 # %% [markdown]
 # ## A small world
@@ -563,7 +523,14 @@ assert first[1.0, 0] != first[1.0, 1] and first[1.5, 0] != first[1.5, 1]
 on_this_machine(text)
 
 # %% [markdown]
-# ## Giving the clicks their chance back
+# So clicks say what was clicked, and only in part what is liked. A model that learns from them learns both: taste, and
+# what the old system showed. How clicks can be mended where it was written down what was shown, and what that costs, is
+# told in the stretch.
+#
+# Here the core of the chapter ends.
+
+# %% [markdown]
+# ## Stretch: giving the clicks their chance back
 #
 # If we know how likely each show was, the counts can be mended. Say a film is shown to a person with chance 1/10, and
 # the person clicks. For this click there are nine others, on average, that would have come had the film been shown. So
@@ -580,9 +547,9 @@ on_this_machine(text)
 # mended by any weight.
 
 # %% [markdown]
-# ### Exercise 01.4: Clicks, reweighted
+# ### Exercise 01.3: Clicks, reweighted
 #
-# *8 minutes, difficulty 2 of 3, core.*
+# *8 minutes, difficulty 2 of 3, stretch.*
 #
 # Write `reweighted(clicks, shown)`. Both are tables with a row a user and a column an item. `clicks` holds 1 where the
 # user clicked the item and 0 elsewhere; `shown` holds the chance, above 0, with which the item was shown to this user.
@@ -598,10 +565,10 @@ def reweighted(clicks, shown):
 
 
 # %%
-exercise("01.4").check(reweighted)
+exercise("01.3").check(reweighted)
 
 # %%
-exercise("01.4").hint()
+exercise("01.3").hint()
 
 # %% [markdown]
 # Now on the small world with feedback 1. After its 50 days we keep the exposure as it is: on average 20 films are shown
@@ -623,7 +590,7 @@ print("more than its whole preference." if 1 / exposure[film] / PEOPLE > prefere
 assert 1 / exposure[film] / PEOPLE > preference[film]
 
 # %% [markdown]
-# ## Right on average is not right
+# ## Stretch: right on average is not right
 #
 # The estimate is **unbiased**: averaged over many logs it is the preference. But one has only one log. How far is a
 # single estimate off? A click weighs 1 / exposure, so with n people the variance of the estimate is
@@ -707,8 +674,6 @@ on_this_machine(text)
 # is simply data in which things were shown evenly: a small part of the traffic with random answers is worth a lot. It
 # has a price, too: the people who get those answers.
 #
-# Here the core of the chapter ends.
-#
 # ## Stretch: when nobody wrote down what was shown
 #
 # MovieLens does not say what was shown, and few logs do. A common stand-in for the exposure is the popularity itself,
@@ -752,7 +717,56 @@ on_this_machine(text)
 # %% [markdown]
 # The best cap lies between the ends. Where it lies depends on the size of the log, so it is chosen like any other
 # setting: on held-out data. Schnabel et al. discuss further ways to tame the variance.
+
+# %% [markdown]
+# ## Stretch: find the faults yourself
 #
+# The rules of the section *Faults*, as an exercise.
+
+# %% [markdown]
+# ### Exercise 01.4: What is wrong with this file?
+#
+# *8 minutes, difficulty 2 of 3, stretch.*
+#
+# Write `faulty(rows)`. `rows` is a list of `(user, item, time)`, all three as text; the first row stands on line 2 of
+# its file. Return a list of the numbers of the faulty lines, from the smallest. A line is faulty
+#
+# - where its user or its item is empty (blanks alone count as empty), or
+# - where its time is not a finite number, or
+# - where the whole row has come before.
+#
+# `is_number(text)` is given: True for the text of a finite number.
+
+
+# %%
+def is_number(text):
+    """Whether a text is a finite number."""
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
+
+
+# %% tags=["exercise"]
+def faulty(rows):
+    """A list of (user, item, time) -> a list of line numbers."""
+    ### BEGIN SOLUTION
+    found = []
+    for place, (user, item, time) in enumerate(rows):
+        is_empty = not user.strip() or not item.strip()
+        if is_empty or not is_number(time) or rows[place] in rows[:place]:
+            found.append(place + 2)
+    return found
+    ### END SOLUTION
+
+
+# %%
+exercise("01.4").check(faulty)
+
+# %%
+exercise("01.4").hint()
+
+# %% [markdown]
 # ## In production
 #
 # - **Pinterest**, *Related Pins*: results that were engaging before are counted by clicks over *expected* clicks,
@@ -778,18 +792,17 @@ on_this_machine(text)
 #
 # </details>
 #
-# <details><summary>3. A film is shown to a person with chance 0.02, and the person clicks. How much does this click
-# weigh, and what is the trouble with it?</summary>
+# <details><summary>3. (Stretch) A film is shown to a person with chance 0.02, and the person clicks. How much does
+# this click weigh, and what is the trouble with it?</summary>
 #
 # It weighs 1 / 0.02 = 50. A few such clicks more or less change the estimate a lot: the variance grows with the weight.
 #
 # </details>
 #
-# <details><summary>4. Reweighted clicks are unbiased. Why did plain clicks order the films better in the log of 1,000
-# people?</summary>
+# <details><summary>4. Two sites have the same films and the same kind of people, and each shows most what was clicked
+# most. Their most clicked films differ. Is the taste of their people different?</summary>
 #
-# Unbiased means right on average over many logs. A single small log is noisy, and here the noise was worse than the
-# bias.
+# That does not follow. Luck on the first days decides which of the well-liked films are shown on all the others.
 #
 # </details>
 #
@@ -811,5 +824,6 @@ on_this_machine(progress())
 #
 # Ids are text, and a file with faults is refused as a whole, with every fault and its line. Few items have most of the
 # events, and an empty cell is no dislike. A click is preference times exposure: counts exaggerate, and feedback adds
-# luck. Dividing each click by its exposure is right on average and noisy, and it needs an exposure that somebody wrote
-# down. Next comes `02_split`: what a model may know when it is asked.
+# luck. In the stretch: dividing each click by its exposure is right on average and noisy, and it needs an exposure that
+# somebody wrote down. Next comes [02_split](02_split.ipynb): what a model may know when it is asked; on the short path
+# it is [03_evaluation](03_evaluation.ipynb).

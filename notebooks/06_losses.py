@@ -16,13 +16,13 @@
 # - **compute** the logits of a batch (exercise 06.1);
 # - **correct** them for how often a film is drawn, at the right place in the formula (exercise 06.2);
 # - **mask** what is no negative (exercise 06.3);
-# - **find** the bug that two public libraries shipped (exercise 06.4);
-# - **judge** what the correction is worth (the assertion under *What it is worth*).
+# - **judge** what the correction is worth (the assertion under *What it is worth*);
+# - **find** the bug that two public libraries shipped (in the stretch: exercise 06.4).
 #
-# **You should know** the road of [00_start](00_start.ipynb), what a softmax is, and a little PyTorch.
-# **Time**: 60 minutes for the core, which ends at *What it is worth*; the rest is stretch, for another half hour.
-# **Paper**: [Yi et al. 2019, Sampling-bias-corrected neural modeling for large corpus item
-# recommendations](https://doi.org/10.1145/3298689.3346996), equation 3.
+# **You should know** the road of [00_start](00_start.ipynb), head and tail from [01_data](01_data.ipynb), what a
+# softmax is, and a little PyTorch. **Time**: 40 minutes for the core, which ends at *What it is worth*; the rest is
+# stretch, for another quarter of an hour. **Paper**: [Yi et al. 2019, Sampling-bias-corrected neural modeling for large
+# corpus item recommendations](https://doi.org/10.1145/3298689.3346996), equation 3.
 
 # %% tags=["setup"]
 import sys
@@ -174,24 +174,27 @@ for number, name in enumerate(("head", "torso", "tail")):
 # ## The bias, seen
 #
 # What does that do to the gradient? A small world shows it exactly: 40 films, 20 people, choices that follow taste and
-# popularity. For every film we ask in which direction, and how strongly, the loss pulls its logit: first the full
-# softmax, then the average over many batches of 64.
+# popularity. Its model knows the taste of everybody and has still to learn popularity, in one bias a film. In which
+# direction, and how strongly, does the loss pull each film's bias? First by the full softmax, where the answer is
+# *probability minus choice*; then on average over many batches of 64. (The picture comes after the next exercise.)
 
 # %%
 torch.manual_seed(0)
 taste, vectors = torch.randn(20, 8), torch.randn(40, 8)
-choices = torch.softmax(taste @ vectors.T / 2 - 1.2 * torch.arange(1, 41).log(), dim=1)  # of each person, the truth
+popular = -1.2 * torch.arange(1, 41).log()  # film 1 is the best known
+choices = torch.softmax(taste @ vectors.T / 2 + popular, dim=1)  # with which chance each person chooses each film
 q = choices.mean(dim=0)  # each film's share of all events
-truth = torch.softmax(taste @ vectors.T / 2, dim=1).mean(dim=0) - q  # probability minus choice, on average
+truth = torch.softmax(taste @ vectors.T / 2, dim=1).mean(dim=0) - q  # of the full softmax: probability minus choice
 
 
+# %%
 def average_pull(loss, batches=2000, size=64):
     """The mean gradient of an in-batch loss with respect to one bias a film."""
     bias, total = torch.zeros(40, requires_grad=True), 0
     for _ in range(batches):
         who = torch.randint(20, (size,))
         what = torch.multinomial(choices[who], 1)[:, 0]
-        person = torch.cat([taste[who], torch.full((size, 1), 2.0)], dim=1)  # 2 / T meets the bias
+        person = torch.cat([taste[who], torch.full((size, 1), 2.0)], dim=1)  # the 2 over T = 2 makes 1 x bias
         film = torch.cat([vectors[what], bias[what, None]], dim=1)
         total = total + loss(person, film, what) / batches
     total.backward()
@@ -344,7 +347,7 @@ for number, name in enumerate(("head", "torso", "tail")):
     cells = known[:, third[batch.items] == number].double().mean()
     print(
         f"{name:5}  {again[number]:4.0%} of its rows meet their own film again; "
-        f"{cells:4.0%} of its columns' cells are known positives"
+        f"{cells:4.0%} of the cells in its columns are known positives"
     )
 
 # %% [markdown]
@@ -355,7 +358,7 @@ for number, name in enumerate(("head", "torso", "tail")):
 #
 # A person's push is shared among all other films by the probabilities that they hold. The temperature decides how
 # evenly. For each row of the batch we sort the films of the catalogue from the hardest negative, the one with the
-# highest probability, and add their shares up.
+# highest probability, and add their shares up. (Unlike in the small world, these are all films, not those of a batch.)
 
 # %%
 drawing, axes = canvas()
@@ -378,14 +381,14 @@ figure(
 
 # %% [markdown]
 # Too cold, and only the few hardest negatives teach, among them films that the person has chosen or will. Too warm, and
-# the push is spread over films that are far away already. Neither end is best: the map at the end of this chapter shows
-# the ridge between them.
+# the push is spread over films that are far away already. Neither end is best: a map in the stretch shows the
+# ridge between them.
 #
 # ## What it is worth
 #
 # Measured on the test part, the last fifth of each person's films. **Every side is tuned on validation**, a grid of 12
-# settings each with temperatures of its own, then trained with three seeds. EASE and iALS are strong linear models
-# without towers; *recent* ones were asked with a person's latest films only. The last column is what decides: the
+# settings each with temperatures of its own, then trained with three seeds. EASE and iALS are the strong baselines of
+# chapter 03; *recent* ones were asked with a person's latest films only. The last column is what decides: the
 # paired difference to the first row, person by person, with its 95 % interval. These numbers come from a stored result,
 # made by `benchmarks/quality`.
 #
@@ -410,11 +413,11 @@ tower, recent = (quality[name]["recall@20"]["mean"] for name in ("without log q"
 assert tower < recent < quality["history tower"]["recall@20"]["mean"]
 
 # %% [markdown]
-# Leaving log q out costs more than twice as much as leaving out a mask, although its side had warmer temperatures to
-# choose from. Without it the tower is below the best baseline here, with it above. It is not that a normalised score
-# has no room for popularity: both sides have an item bias, and without that nothing measurable is lost. The loss itself
-# takes popularity out: uncorrected, the best possible logit is log(p / q), how much more a person wants a film than
-# people in general do.
+# Leaving log q out costs more than twice as much as leaving out a mask, although its side could choose among warmer
+# temperatures, which suit it. Without it the tower is below the best baseline here, with it above. It is not that a
+# normalised score has no room for popularity: both sides have an item bias, and without that nothing measurable is
+# lost. The loss itself takes popularity out: uncorrected, the best possible logit is log(p / q), how much more a person
+# wants a film than people in general do.
 #
 # Here the core of the chapter ends.
 #
@@ -638,15 +641,15 @@ figure(
 #
 # </details>
 #
-# <details><summary>4. Does a batch twice as large always bring the classic form with the same-item mask nearer to the
-# full softmax?</summary>
+# <details><summary>4. (Stretch) Does a batch twice as large always bring the classic form with the same-item mask
+# nearer to the full softmax?</summary>
 #
 # No: once popular positives meet themselves often, a bias remains. On the 40 items it rises again.
 #
 # </details>
 #
-# <details><summary>5. A model without log q and one with it are compared at T = 0.15. What is wrong
-# with that?</summary>
+# <details><summary>5. A model without log q and one with it are compared, both at T = 0.15. What is wrong with
+# that?</summary>
 #
 # The best temperature depends on the correction. Both need their own, chosen on validation.
 #
@@ -662,4 +665,5 @@ on_this_machine(progress())
 #
 # The full softmax as the truth; in-batch negatives as draws by popularity; log q on the final logit; two masks; the
 # temperature; what each is worth when both sides are tuned; and, in the stretch, why a given positive is not a drawn
-# one. Next comes `07_batches`: whom you never meet as a negative, you recommend wrongly.
+# one. Next comes `07_batches`: whom you never meet as a negative, you recommend wrongly. On the short path, and until
+# that one is there, go on with [08_training](08_training.ipynb).

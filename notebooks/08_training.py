@@ -13,14 +13,15 @@
 # this chapter we write the training loop, plant seven bugs in it, and look at each of them in five plots. Afterwards
 # you can
 #
-# - **compute** what a model pays that cannot tell two films apart (exercise 08.1);
-# - **schedule** a learning rate (exercise 08.2);
-# - **name** a bug from the five plots (exercise 08.3);
-# - **judge** a difference between two runs beside what the seed alone does (the assertion under *Seeds and spread*);
-# - **measure** how well vectors are spread out (exercise 08.4).
+# - **name** a bug from the five plots (exercise 08.1);
+# - **judge** a difference between two runs beside what the seed alone does (in the stretch: the assertion under
+#   *Stretch: seeds and spread*);
+# - **compute** what a model pays that cannot tell two films apart (in the stretch: exercise 08.2);
+# - **schedule** a learning rate (in the stretch: exercise 08.3);
+# - **measure** how well vectors are spread out (in the stretch: exercise 08.4).
 #
-# **You should know** the loss of [06_losses](06_losses.ipynb): temperature, log q, masks. **Time**: 60 minutes for the
-# core, which ends at *Early stopping and refit*; the rest is stretch, for another quarter of an hour.
+# **You should know** the loss of [06_losses](06_losses.ipynb): temperature, log q, masks. **Time**: 35 minutes for the
+# core, which ends at *All of them*; the rest is stretch, for about as long.
 # **Paper**: [Wang and Isola 2020, Understanding contrastive representation learning through alignment and uniformity on
 # the hypersphere](https://arxiv.org/abs/2005.10242).
 
@@ -88,10 +89,10 @@ def result(name):
 #
 # A training loop repeats four things: take a batch of events, compute the loss, compute its gradient, move every weight
 # a little against the gradient. One pass over all events is an **epoch**, one move is a **step**. How far a step goes
-# is the **learning rate**. The optimiser AdamW does the moving; it also scales each weight's move by how large its
-# gradients have been.
+# is the **learning rate**; it grows at first, and later falls to 0 (a section of the stretch says why). The optimiser
+# AdamW does the moving; it also scales each weight's move by how large its gradients have been.
 #
-# We begin with the toy data that comes with the library: 60 people, 40 films. `begin` builds what a loop needs, in one
+# We begin with toy data: 60 people, 40 films. `begin` builds what a loop needs, in one
 # record called a *phase*: the two towers with their first weights, the batches, and the settings.
 
 # %%
@@ -141,38 +142,9 @@ print(f"{len(library)} epochs: the mean losses are equal to the last digit.")
 # %% [markdown]
 # ## What equal scores cost
 #
-# Is a loss of 5 good? A number without a reference says nothing. The reference of a loss is a model that gives every
-# film the same score. With B films in the batch, all equally popular, each gets the probability 1 / B, and the loss is
-# ln B, the natural logarithm of the batch size. With log q and masks it is another number. You compute it in the first
-# exercise.
-
-# %% [markdown]
-# ### Exercise 08.1: What equal scores cost
-#
-# *8 minutes, difficulty 2 of 3, core.*
-#
-# All scores are 0. The logit of a column is its score minus its log q, so it is minus `log_q`, one value a column. The
-# positive of row i is column i. `drop` is a square of truth values: True where a column is no negative for a row, which
-# takes it out of that row's softmax; the diagonal is False. The loss of a row is minus the natural logarithm of the
-# probability of its own column. That is the logarithm of the sum of exp(logit) over the columns that are left, minus
-# the logit of its own column. Write `equal_scores(log_q, drop)`: the mean loss of the rows. (`torch.logsumexp` and
-# `masked_fill` may help: `logits = -log_q` first, minus infinity where a column is dropped.)
-
-
-# %% tags=["exercise"]
-def equal_scores(log_q, drop):
-    """(batch,), (batch, batch) -> a number."""
-    ### BEGIN SOLUTION
-    logits = -log_q
-    return (logits.masked_fill(drop, -torch.inf).logsumexp(dim=1) - logits).mean()
-    ### END SOLUTION
-
-
-# %%
-exercise("08.1").check(equal_scores)
-
-# %%
-exercise("08.1").hint()  # run it again for the next of three
+# Is a loss of 5 good? What it has to be compared with is a model that gives every film the same score. With B films in
+# the batch, all equally popular, each gets the probability 1 / B, and the loss is ln B, the natural logarithm of the
+# batch size. With log q and masks it is another number.
 
 # %% [markdown]
 # Now the real data: MovieLens 100K, small towers, batches of 512, and one pass over the events. A person is read from
@@ -198,9 +170,6 @@ def cost_of_equal_scores(batch, settings):
 
 
 EQUAL = cost_of_equal_scores(sample, phase.loss)
-weight = (-sample.log_q).exp() * ~no_negatives(sample, phase.loss)  # 1 / q of each column that is left
-by_hand = (weight.sum(dim=1) * sample.log_q.exp()).log().mean().item()
-assert math.isclose(by_hand, EQUAL, rel_tol=1e-5)
 assert math.log(512) + 0.5 < EQUAL
 compare("08.equal", round(EQUAL, 2))
 
@@ -208,61 +177,12 @@ compare("08.equal", round(EQUAL, 2))
 # More than ln 512. A row's own film is mostly a popular one, so its logit, minus log q, is low: a model that knows
 # nothing, and is told that popularity does not count, bets on rare films. A loss can be compared with *its own* line of
 # equal scores, and with the loss of runs that have the same log q, masks and batch size. With others it cannot.
-#
-# ## The learning rate
-#
-# The first gradients of new weights are large and point everywhere, and AdamW does not know their usual size yet. So
-# the learning rate begins small and grows in equal steps: the **warm-up**. At the end small moves are wanted, so that
-# the weights settle: the rate falls along half a **cosine**, from the peak down to 0.
-
-# %% [markdown]
-# ### Exercise 08.2: Up, then down
-#
-# *8 minutes, difficulty 1 of 3, core.*
-#
-# Write `rate(step, total, warmup, peak)`, the learning rate of one step. Steps are counted from 0; there are `total`
-# of them. During the first `warmup` steps the rate grows by equal amounts, from `peak / warmup` at step 0 to `peak` at
-# the last step of the warm-up. Afterwards it is `peak` times (1 + cos a) / 2, where the angle a goes in proportion from
-# 0 at step `warmup` to pi at step `total`. (`math.cos`, `math.pi`; use `if` and `return`.)
-
-
-# %% tags=["exercise"]
-def rate(step, total, warmup, peak):
-    """Three whole numbers and the peak -> the learning rate."""
-    ### BEGIN SOLUTION
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
-    ### END SOLUTION
-
-
-# %%
-exercise("08.2").check(rate)
-
-# %%
-exercise("08.2").hint()
-
-# %%
-rates = [learning_rate_at(step, phase.total_steps, recipe.train) for step in range(phase.total_steps)]
-peak, warmup = recipe.train.learning_rate, recipe.train.warmup_steps
-assert rates[warmup - 1] == peak == max(rates) and rates[-1] < peak / 1000
-drawing, axes = canvas(height=3)
-axes.plot(range(1, len(rates) + 1), rates, color=COLOURS[0])
-axes.axvline(warmup, color="grey", linestyle=":")
-axes.text(warmup + 2, peak / 10, "end of the warm-up", color="dimgrey")
-axes.set_xlabel("step")
-axes.set_ylabel("learning rate")
-figure(
-    drawing,
-    alt="Line chart of the learning rate. Across: the steps, 1 to 142. Upwards: the rate, 0 to 0.01. It rises in a "
-    "straight line to the peak during 20 steps and then falls along half a cosine to 0: slowly, fast, slowly again.",
-)
 
 # %% [markdown]
 # ## Five plots
 #
-# The loop runs for one epoch, and four times on the way we stop and look. What is looked at is what a run of the
-# library writes into its log, `log.jsonl`, after each epoch:
+# The loop runs for one epoch, and four times on the way we stop and look. (A run of the library writes the same into
+# its log, `log.jsonl`.)
 #
 # 1. the **loss**, beside the line of equal scores;
 # 2. the **gradient** of each tower: its norm, which is the length of all its entries taken as one vector;
@@ -316,7 +236,8 @@ print("The healthy run: after one epoch more than twice the recall of popularity
 
 
 # %% [markdown]
-# The next cells only draw: each function makes one of the five plots for one or more runs.
+# The next cells only draw: each function makes one of the five plots for one or more runs. There is no need to read
+# them.
 
 # %%
 STYLES = (("o", COLOURS[0]), ("s", COLOURS[1]), ("D", COLOURS[2]))
@@ -401,7 +322,7 @@ figure(
 # %% [markdown]
 # The loss of the broken run falls as well, and ends below the line of equal scores. What is there to learn from labels
 # of other people? Which films are chosen often. So a falling loss only says that something was learned. Beside a run
-# that is known to be good it says more: here the gap is wide and stays.
+# that is known to be good it says more: here the gap is wide.
 #
 # ### Plot 2: the gradient
 #
@@ -467,11 +388,6 @@ figure(
     alt="Four histograms as steps. Across: the score, -2 to 2. Upwards: the share of the scores in a bin. Solid: "
     "positives, dashed: negatives. In the healthy run the positives lie clearly to the right of the negatives. With "
     "shifted labels the two lie nearly on each other.",
-)
-
-# %%
-on_this_machine(
-    f"mean positive minus mean negative: healthy {gap(healthy):.2f}, labels shifted {gap(shifted_labels):.2f}"
 )
 
 # %% [markdown]
@@ -576,7 +492,7 @@ figure(
 # its recall would look like a modest success.
 
 # %% [markdown]
-# ### Exercise 08.3: Name the bug
+# ### Exercise 08.1: Name the bug
 #
 # *10 minutes, difficulty 2 of 3, core.*
 #
@@ -687,10 +603,10 @@ def bug(run):
 
 
 # %%
-exercise("08.3").check(bug)
+exercise("08.1").check(bug)
 
 # %%
-exercise("08.3").hint()
+exercise("08.1").hint()  # run it again for the next of three
 
 # %% [markdown]
 # ### All of them
@@ -750,11 +666,13 @@ print("A lower loss than the healthy run:", ", ".join(low))
 # together are shown fewer than half as many films as by the healthy run. No plot finds every bug. That is why there are
 # five.
 #
-# ## Seeds and spread
+# Here the core of the chapter ends.
+#
+# ## Stretch: seeds and spread
 #
 # Two runs with the same settings and another seed do not reach the same recall: first weights, the order of the events
-# and the sampled histories differ. How much? `benchmarks/seeds` trained twelve runs that differ in nothing else, six
-# epochs each, with the default settings. That makes 66 pairs of runs.
+# and the films that are left out of a history by chance (dropout) differ. How much? `benchmarks/seeds` trained twelve
+# runs that differ in nothing else, six epochs each, with the default settings. That makes 66 pairs of runs.
 
 # %%
 predict("Of these 66 pairs, how many differ by more than 0.005 in recall@20?", guess=None, key="08.pairs")
@@ -806,7 +724,7 @@ figure(
 # And the seed is not all. The interval over people asks what other people would have given, and it is wider than what
 # the seeds do. More seeds do not narrow it; more people do. A report needs both: several seeds, and the interval.
 #
-# ## Early stopping and refit
+# ## Stretch: early stopping and refit
 #
 # How many epochs? More are not always better: at some point a model learns its events by heart. So the run asks
 # validation after every epoch, remembers the best one, and stops when `train.patience` epochs in a row were not better.
@@ -845,8 +763,6 @@ assert equal(again.towers.state_dict(), final_towers)
 print(f"{len(toy_data.split.refit().train)} events instead of {len(toy_data.split.train)}, the same weights.")
 
 # %% [markdown]
-# Here the core of the chapter ends.
-#
 # ## Stretch: stopped and resumed
 #
 # A long run will be interrupted. It is worth nothing that it can go on, if it then goes on as another run: a resumed
@@ -869,6 +785,98 @@ print("complete:", is_complete, " stands at epoch", load_state(RUNS / "stopped" 
 assert not is_complete and resume(RUNS / "stopped")
 assert equal(load_state(RUNS / "stopped" / "final")["towers"], final_towers)
 print("resumed and complete: the same weights, to the last bit.")
+
+# %% [markdown]
+# ## Stretch: what equal scores cost, by hand
+#
+# The line of equal scores, which plot 1 compares a loss with, as an exercise.
+
+# %% [markdown]
+# ### Exercise 08.2: What equal scores cost
+#
+# *8 minutes, difficulty 2 of 3, stretch.*
+#
+# All scores are 0. The logit of a column is its score minus its log q, so it is minus `log_q`, one value a column. The
+# positive of row i is column i. `drop` is a square of truth values: True where a column is no negative for a row, which
+# takes it out of that row's softmax; the diagonal is False. The loss of a row is minus the natural logarithm of the
+# probability of its own column. That is the logarithm of the sum of exp(logit) over the columns that are left, minus
+# the logit of its own column. Write `equal_scores(log_q, drop)`: the mean loss of the rows. (`torch.logsumexp` and
+# `masked_fill` may help: `logits = -log_q` first, minus infinity where a column is dropped.)
+
+
+# %% tags=["exercise"]
+def equal_scores(log_q, drop):
+    """(batch,), (batch, batch) -> a number."""
+    ### BEGIN SOLUTION
+    logits = -log_q
+    return (logits.masked_fill(drop, -torch.inf).logsumexp(dim=1) - logits).mean()
+    ### END SOLUTION
+
+
+# %%
+exercise("08.2").check(equal_scores)
+
+# %%
+exercise("08.2").hint()
+
+# %% [markdown]
+# In the batch of this chapter: the sum of 1 / q over the columns that are left, times the q of the row's own film.
+
+# %%
+weight = (-sample.log_q).exp() * ~no_negatives(sample, phase.loss)  # 1 / q of each column that is left
+by_hand = (weight.sum(dim=1) * sample.log_q.exp()).log().mean().item()
+assert math.isclose(by_hand, EQUAL, rel_tol=1e-5)
+print("By hand, the line of equal scores of plot 1.")
+
+# %% [markdown]
+# ## Stretch: the learning rate
+#
+# The first gradients of new weights are large and point everywhere, and AdamW does not know their usual size yet. So
+# the learning rate begins small and grows in equal steps: the **warm-up**. At the end small moves are wanted, so that
+# the weights settle: the rate falls along half a **cosine**, from the peak down to 0.
+
+# %% [markdown]
+# ### Exercise 08.3: Up, then down
+#
+# *8 minutes, difficulty 1 of 3, stretch.*
+#
+# Write `rate(step, total, warmup, peak)`, the learning rate of one step. Steps are counted from 0; there are `total`
+# of them. During the first `warmup` steps the rate grows by equal amounts, from `peak / warmup` at step 0 to `peak` at
+# the last step of the warm-up. Afterwards it is `peak` times (1 + cos a) / 2, where the angle a goes in proportion from
+# 0 at step `warmup` to pi at step `total`. (`math.cos`, `math.pi`; use `if` and `return`.)
+
+
+# %% tags=["exercise"]
+def rate(step, total, warmup, peak):
+    """Three whole numbers and the peak -> the learning rate."""
+    ### BEGIN SOLUTION
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
+    ### END SOLUTION
+
+
+# %%
+exercise("08.3").check(rate)
+
+# %%
+exercise("08.3").hint()
+
+# %%
+rates = [learning_rate_at(step, phase.total_steps, recipe.train) for step in range(phase.total_steps)]
+peak, warmup = recipe.train.learning_rate, recipe.train.warmup_steps
+assert rates[warmup - 1] == peak == max(rates) and rates[-1] < peak / 1000
+drawing, axes = canvas(height=3)
+axes.plot(range(1, len(rates) + 1), rates, color=COLOURS[0])
+axes.axvline(warmup, color="grey", linestyle=":")
+axes.text(warmup + 2, peak / 10, "end of the warm-up", color="dimgrey")
+axes.set_xlabel("step")
+axes.set_ylabel("learning rate")
+figure(
+    drawing,
+    alt="Line chart of the learning rate. Across: the steps, 1 to 142. Upwards: the rate, 0 to 0.01. It rises in a "
+    "straight line to the peak during 20 steps and then falls along half a cosine to 0: slowly, fast, slowly again.",
+)
 
 # %% [markdown]
 # ## Stretch: alignment and uniformity
@@ -951,14 +959,15 @@ on_this_machine("\n".join(shown_lines))
 #
 # </details>
 #
-# <details><summary>4. A change brings 0.005 of recall with one seed. What do you do before you believe it?</summary>
+# <details><summary>4. (Stretch) A change brings 0.005 of recall with one seed. What do you do before you believe
+# it?</summary>
 #
 # Train both sides with several seeds and compare the means with their standard error. A single pair of runs can differ
 # by that much with no change at all.
 #
 # </details>
 #
-# <details><summary>5. Why does the refit not stop by validation?</summary>
+# <details><summary>5. (Stretch) Why does the refit not stop by validation?</summary>
 #
 # The validation events are among those it learns from, so asking them says nothing. It uses the number of epochs that
 # was best before.

@@ -130,22 +130,22 @@ def test_no_check_shows_the_code_of_a_solution():
 
 ALSO_RIGHT = {
     "01.1": [
+        lambda counts, first: sum(sorted(counts.tolist(), reverse=True)[:first]) / sum(counts.tolist()),
+        lambda counts, first: 1 - np.sort(counts)[: len(counts) - first].sum() / counts.sum(),
+    ],
+    "01.2": [
+        lambda preference, shown: np.einsum("ui,ui->i", preference, shown),
+        lambda preference, shown: [float(p @ e) for p, e in zip(preference.T, shown.T, strict=True)],
+    ],
+    "01.3": [
+        lambda clicks, shown: (clicks / shown).sum(axis=0) / len(clicks),
+        lambda clicks, shown: torch.tensor(clicks / shown).mean(dim=0),
+    ],
+    "01.4": [
         lambda rows: sorted(
             {at + 2 for at, row in enumerate(rows) if not all(map(str.strip, row[:2])) or row in rows[:at]}
             | {at + 2 for at, row in enumerate(rows) if not re.fullmatch(r"\d+(e\d+)?", row[2])}
         ),
-    ],
-    "01.2": [
-        lambda counts, first: sum(sorted(counts.tolist(), reverse=True)[:first]) / sum(counts.tolist()),
-        lambda counts, first: 1 - np.sort(counts)[: len(counts) - first].sum() / counts.sum(),
-    ],
-    "01.3": [
-        lambda preference, shown: np.einsum("ui,ui->i", preference, shown),
-        lambda preference, shown: [float(p @ e) for p, e in zip(preference.T, shown.T, strict=True)],
-    ],
-    "01.4": [
-        lambda clicks, shown: (clicks / shown).sum(axis=0) / len(clicks),
-        lambda clicks, shown: torch.tensor(clicks / shown).mean(dim=0),
     ],
     "02.1": [
         lambda users, times, share: [
@@ -177,6 +177,15 @@ ALSO_RIGHT = {
         ],
     ],
     "03.2": [
+        # a row's mean as a weighted sum: how often each person was drawn
+        lambda one, other, drawn: np.quantile(
+            [np.bincount(row, minlength=len(one)) @ (one - other) / len(row) for row in drawn], [0.025, 0.975]
+        ),
+        lambda one, other, drawn: tuple(
+            np.percentile(one[drawn].mean(1) - other[drawn].mean(1), end) for end in (2.5, 97.5)
+        ),
+    ],
+    "03.3": [
         # each column as its own regression on all other items
         lambda gram, regularisation: (
             np.array(
@@ -197,15 +206,6 @@ ALSO_RIGHT = {
             np.eye(len(gram))
             - np.linalg.inv(gram + regularisation * np.eye(len(gram)))
             @ np.diag(1 / np.diag(np.linalg.inv(gram + regularisation * np.eye(len(gram)))))
-        ),
-    ],
-    "03.3": [
-        # a row's mean as a weighted sum: how often each person was drawn
-        lambda one, other, drawn: np.quantile(
-            [np.bincount(row, minlength=len(one)) @ (one - other) / len(row) for row in drawn], [0.025, 0.975]
-        ),
-        lambda one, other, drawn: tuple(
-            np.percentile(one[drawn].mean(1) - other[drawn].mean(1), end) for end in (2.5, 97.5)
         ),
     ],
     "03.4": [
@@ -260,19 +260,19 @@ ALSO_RIGHT = {
         lambda users, items, share, t: engine_loss((users @ items.T - t * share.log()) / t),
         lambda users, items, share, t: float(engine_loss(users @ items.T / t - share.log())),
     ],
-    "08.1": [
+    "08.1": [lambda run: run + 2, lambda run: torch.tensor([3, 4, 5, 6])[run - 1]],
+    "08.2": [
         lambda log_q, drop: ((log_q[:, None] - log_q).exp() * ~drop).sum(1).log().mean(),
         # a constant added to log q cancels
         lambda log_q, drop: engine_loss((-log_q - 7.0).expand(len(log_q), -1).masked_fill(drop, -math.inf)),
     ],
-    "08.2": [
+    "08.3": [
         lambda step, total, warmup, peak: np.interp(
             step,
             [-1, warmup - 1, *range(warmup, total)],
             [0, peak, *(peak / 2 * (1 + np.cos(np.linspace(0, np.pi, total - warmup + 1)[:-1])))],
         ),
     ],
-    "08.3": [lambda run: run + 2, lambda run: torch.tensor([3, 4, 5, 6])[run - 1]],
     "08.4": [
         lambda vectors: torch.pdist(vectors).pow(2).mul(-2).logsumexp(0) - math.log(math.comb(len(vectors), 2)),
         lambda vectors: math.log(

@@ -1,4 +1,4 @@
-"""The exercises of chapter 03: NDCG, EASE without its diagonal, a paired interval, and a bug in a recall.
+"""The exercises of chapter 03: NDCG, a paired interval, EASE without its diagonal, and a bug in a recall.
 
 The oracles are loops over Python numbers and use nothing of the library.
 """
@@ -135,7 +135,111 @@ NDCG = Exercise(
 )
 
 
-# 03.2: EASE ----------------------------------------------------------------------------------------------------------
+# 03.2: a paired interval ---------------------------------------------------------------------------------------------
+
+
+def _percentile(values: list[float], share: float) -> float:
+    """Between two neighbours in order the straight line, as NumPy has it."""
+    ordered, place = sorted(values), share * (len(values) - 1)
+    low = math.floor(place)
+    return ordered[low] + (place - low) * (ordered[min(low + 1, len(ordered) - 1)] - ordered[low])
+
+
+def _interval_by_loops(one: Any, other: Any, drawn: Any) -> list[float]:
+    deltas = [a - b for a, b in zip(one.tolist(), other.tolist(), strict=True)]
+    means = [math.fsum(deltas[person] for person in row) / len(row) for row in drawn.tolist()]
+    return [_percentile(means, 0.025), _percentile(means, 0.975)]
+
+
+def _ends(values: Any, low: float = 2.5, high: float = 97.5) -> NDArray:
+    return np.percentile(values, [low, high])
+
+
+def _people(seed: int, draws: int = DRAWS, people: int = PEOPLE) -> dict[str, NDArray]:
+    """Two models that agree on whom it is easy to recommend to, and rows of drawn people."""
+    generator = np.random.default_rng(seed)
+    easy = generator.random(people)
+    one, other = (easy + 0.1 * generator.random(people) for _ in range(2))
+    return dict(one=one + 0.05, other=other, drawn=generator.integers(people, size=(draws, people)))
+
+
+PAIRED = Exercise(
+    name="03.2",
+    title="A paired interval",
+    verb="compare",
+    minutes=7,
+    difficulty=2,
+    core=True,
+    cases=(
+        Case(
+            name="two people, three draws",
+            arguments=dict(
+                one=np.array([0.5, 1.0]), other=np.array([0.25, 0.25]), drawn=np.array([[0, 0], [0, 1], [1, 1]])
+            ),
+        ),
+        Case(
+            name="one model is better by the same for everybody",
+            arguments=dict(
+                one=np.array([0.3, 0.6, 0.9]),
+                other=np.array([0.2, 0.5, 0.8]),
+                drawn=np.array([[0, 1, 2], [0, 0, 0], [2, 2, 1], [1, 0, 1]]),
+            ),
+        ),
+        Case(name=f"{PEOPLE} people, {DRAWS} draws", arguments=_people(1)),
+    ),
+    oracle=_interval_by_loops,
+    solution=lambda one, other, drawn: _ends((one - other)[drawn].mean(axis=1)),
+    misconceptions=(
+        Misconception(
+            name="ends of two intervals subtracted",
+            function=lambda one, other, drawn: _ends(one[drawn].mean(axis=1)) - _ends(other[drawn].mean(axis=1)),
+            sentence="The ends of two intervals were subtracted. Subtract person by person first; then draw people and "
+            "take the interval of the mean difference.",
+        ),
+        Misconception(
+            name="two intervals as far apart as possible",
+            function=lambda one, other, drawn: _ends(one[drawn].mean(axis=1)) - _ends(other[drawn].mean(axis=1))[::-1],
+            sentence="This runs from one's low end minus other's high end to one's high end minus other's low end, as "
+            "if the two models met different people. They met the same ones: subtract person by person first.",
+        ),
+        Misconception(
+            name="spread over people",
+            function=lambda one, other, drawn: _ends(one - other),
+            sentence="These are the percentiles of the differences of single people. They say how people differ; the "
+            "interval of the mean comes from the means of the drawn rows.",
+        ),
+        Misconception(
+            name="spread over all drawn people",
+            function=lambda one, other, drawn: _ends((one - other)[drawn]),
+            sentence="These are percentiles over all drawn people. Take the mean of each row of `drawn` first.",
+        ),
+        Misconception(
+            name="90 %",
+            function=lambda one, other, drawn: _ends((one - other)[drawn].mean(axis=1), 5.0, 95.0),
+            sentence="Between the 5th and the 95th percentile lie 90 %. A 95 % interval leaves 2.5 % on either side.",
+        ),
+        Misconception(
+            name="the wrong way round",
+            function=lambda one, other, drawn: _ends((other - one)[drawn].mean(axis=1)),
+            sentence="This is other minus one. Above 0 should mean that `one` is better.",
+        ),
+        Misconception(
+            name="unpaired draws",
+            function=lambda one, other, drawn: _ends(
+                one[drawn].mean(axis=1) - other[np.roll(drawn, 1, axis=0)].mean(axis=1)
+            ),
+            sentence="The two models were given different drawn people. Draw a person and take both of their values.",
+        ),
+    ),
+    hints=(
+        "Read again what is drawn: people, not values of a model. What does one drawn person bring along?",
+        "First one difference a person, then the mean of each drawn row, last the two percentiles of those means.",
+        "Begin with `difference = one - other`; `difference[drawn]` has the shape of `drawn`.",
+    ),
+)
+
+
+# 03.3: EASE ----------------------------------------------------------------------------------------------------------
 
 
 def _inverse_by_loops(matrix: list[list[float]]) -> list[list[float]]:
@@ -175,12 +279,12 @@ def _gram(people: int, films: int, seed: int) -> NDArray:
 
 
 EASE = Exercise(
-    name="03.2",
+    name="03.3",
     title="Spot the bug in EASE",
     verb="repair",
     minutes=8,
     difficulty=3,
-    core=True,
+    core=False,
     cases=(
         Case(name="two films", arguments=dict(gram=np.array([[2.0, 1.0], [1.0, 3.0]]), regularisation=1.0)),
         Case(
@@ -251,110 +355,6 @@ EASE = Exercise(
         "column divided by its own diagonal value, and a diagonal of 0.",
         "Begin with `P = np.linalg.inv(gram + regularisation * np.eye(len(gram)))`; dividing a matrix by `np.diag(P)` "
         "divides column j by P[j, j]. `np.fill_diagonal(B, 0)` sets a diagonal.",
-    ),
-)
-
-
-# 03.3: a paired interval ---------------------------------------------------------------------------------------------
-
-
-def _percentile(values: list[float], share: float) -> float:
-    """Between two neighbours in order the straight line, as NumPy has it."""
-    ordered, place = sorted(values), share * (len(values) - 1)
-    low = math.floor(place)
-    return ordered[low] + (place - low) * (ordered[min(low + 1, len(ordered) - 1)] - ordered[low])
-
-
-def _interval_by_loops(one: Any, other: Any, drawn: Any) -> list[float]:
-    deltas = [a - b for a, b in zip(one.tolist(), other.tolist(), strict=True)]
-    means = [math.fsum(deltas[person] for person in row) / len(row) for row in drawn.tolist()]
-    return [_percentile(means, 0.025), _percentile(means, 0.975)]
-
-
-def _ends(values: Any, low: float = 2.5, high: float = 97.5) -> NDArray:
-    return np.percentile(values, [low, high])
-
-
-def _people(seed: int, draws: int = DRAWS, people: int = PEOPLE) -> dict[str, NDArray]:
-    """Two models that agree on whom it is easy to recommend to, and rows of drawn people."""
-    generator = np.random.default_rng(seed)
-    easy = generator.random(people)
-    one, other = (easy + 0.1 * generator.random(people) for _ in range(2))
-    return dict(one=one + 0.05, other=other, drawn=generator.integers(people, size=(draws, people)))
-
-
-PAIRED = Exercise(
-    name="03.3",
-    title="A paired interval",
-    verb="compare",
-    minutes=8,
-    difficulty=2,
-    core=True,
-    cases=(
-        Case(
-            name="two people, three draws",
-            arguments=dict(
-                one=np.array([0.5, 1.0]), other=np.array([0.25, 0.25]), drawn=np.array([[0, 0], [0, 1], [1, 1]])
-            ),
-        ),
-        Case(
-            name="one model is better by the same for everybody",
-            arguments=dict(
-                one=np.array([0.3, 0.6, 0.9]),
-                other=np.array([0.2, 0.5, 0.8]),
-                drawn=np.array([[0, 1, 2], [0, 0, 0], [2, 2, 1], [1, 0, 1]]),
-            ),
-        ),
-        Case(name=f"{PEOPLE} people, {DRAWS} draws", arguments=_people(1)),
-    ),
-    oracle=_interval_by_loops,
-    solution=lambda one, other, drawn: _ends((one - other)[drawn].mean(axis=1)),
-    misconceptions=(
-        Misconception(
-            name="ends of two intervals subtracted",
-            function=lambda one, other, drawn: _ends(one[drawn].mean(axis=1)) - _ends(other[drawn].mean(axis=1)),
-            sentence="The ends of two intervals were subtracted. Subtract person by person first; then draw people and "
-            "take the interval of the mean difference.",
-        ),
-        Misconception(
-            name="two intervals as far apart as possible",
-            function=lambda one, other, drawn: _ends(one[drawn].mean(axis=1)) - _ends(other[drawn].mean(axis=1))[::-1],
-            sentence="This runs from one's low end minus other's high end to one's high end minus other's low end, as "
-            "if the two models met different people. They met the same ones: subtract person by person first.",
-        ),
-        Misconception(
-            name="spread over people",
-            function=lambda one, other, drawn: _ends(one - other),
-            sentence="These are the percentiles of the differences of single people. They say how people differ; the "
-            "interval of the mean comes from the means of the drawn rows.",
-        ),
-        Misconception(
-            name="spread over all drawn people",
-            function=lambda one, other, drawn: _ends((one - other)[drawn]),
-            sentence="These are percentiles over all drawn people. Take the mean of each row of `drawn` first.",
-        ),
-        Misconception(
-            name="90 %",
-            function=lambda one, other, drawn: _ends((one - other)[drawn].mean(axis=1), 5.0, 95.0),
-            sentence="Between the 5th and the 95th percentile lie 90 %. A 95 % interval leaves 2.5 % on either side.",
-        ),
-        Misconception(
-            name="the wrong way round",
-            function=lambda one, other, drawn: _ends((other - one)[drawn].mean(axis=1)),
-            sentence="This is other minus one. Above 0 should mean that `one` is better.",
-        ),
-        Misconception(
-            name="unpaired draws",
-            function=lambda one, other, drawn: _ends(
-                one[drawn].mean(axis=1) - other[np.roll(drawn, 1, axis=0)].mean(axis=1)
-            ),
-            sentence="The two models were given different drawn people. Draw a person and take both of their values.",
-        ),
-    ),
-    hints=(
-        "Read again what is drawn: people, not values of a model. What does one drawn person bring along?",
-        "First one difference a person, then the mean of each drawn row, last the two percentiles of those means.",
-        "Begin with `difference = one - other`; `difference[drawn]` has the shape of `drawn`.",
     ),
 )
 
@@ -472,4 +472,5 @@ RECALL = Exercise(
     ),
 )
 
-EXERCISES = (NDCG, EASE, PAIRED, RECALL)
+
+EXERCISES = (NDCG, PAIRED, EASE, RECALL)

@@ -1,4 +1,4 @@
-"""The exercises of chapter 08: what equal scores cost, the learning rate, naming a bug from its plots, uniformity.
+"""The exercises of chapter 08: naming a bug from its plots, what equal scores cost, the learning rate, uniformity.
 
 Each task stands in the notebook; here is what its check knows. The oracles are loops over Python numbers, or numbers by
 hand, and use nothing of the library.
@@ -25,7 +25,70 @@ def _random(*shape: int, seed: int) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-# 08.1: equal scores --------------------------------------------------------------------------------------------------
+# 08.1: name the bug --------------------------------------------------------------------------------------------------
+
+BUGS = {1: 3, 2: 4, 3: 5, 4: 6}
+"""Run of the picture -> number of its bug in the list."""
+
+
+def _named(**other: int) -> Callable[[int], int]:
+    """The right answers with some of them changed."""
+    answers = BUGS | {int(run.removeprefix("run")): bug for run, bug in other.items()}
+    return lambda run: answers[run]
+
+
+NAME_THE_BUG = Exercise(
+    name="08.1",
+    title="Name the bug",
+    verb="name",
+    minutes=10,
+    difficulty=2,
+    core=True,
+    cases=tuple(Case(name=f"run {run}", arguments=dict(run=run)) for run in BUGS),
+    oracle=BUGS.__getitem__,
+    solution=_named(),
+    misconceptions=(
+        Misconception(
+            name="labels instead of log q",
+            function=_named(run1=1),
+            sentence="A poor recall alone does not mean wrong labels. In this run the positives score far above the "
+            "negatives, so it has learned its pairs. With shifted labels the two histograms lie on each other.",
+        ),
+        Misconception(
+            name="learning rate instead of temperature",
+            function=_named(run2=2),
+            sentence="The gradient is small here, as with a learning rate that is too high. But that run learned to "
+            "tell its pairs, and in this one the loss falls little: its logits can hardly differ.",
+        ),
+        Misconception(
+            name="no negatives instead of the leak",
+            function=_named(run3=7),
+            sentence="The loss is low, but it is far from 0, and the dimensions in use are more than in the healthy "
+            "run. A loss without negatives collapses.",
+        ),
+        Misconception(
+            name="log q and the leak exchanged",
+            function=_named(run1=5, run3=3),
+            sentence="Two runs have a low loss. A leak makes training easier, and the recall stays where it was; a "
+            "wrong log q turns the ranking by popularity round, and the recall falls below popularity.",
+        ),
+        Misconception(
+            name="temperature instead of a dead tower",
+            function=_named(run4=4),
+            sentence="Look at the gradient again: one of the two lines is exactly 0 and not only small.",
+        ),
+    ),
+    hints=(
+        "For each run ask first what is *not* wrong: is a gradient missing, do positives score above negatives, are "
+        "there enough dimensions?",
+        "One run has a gradient of exactly 0. In one the loss falls little although both gradients are there. Two have "
+        "a low loss: one of them finds less than popularity, the other what the healthy run finds.",
+        "Begin with the run that has no gradient on one side, and replace its `0` by the number from the list.",
+    ),
+)
+
+
+# 08.2: equal scores --------------------------------------------------------------------------------------------------
 
 
 def _mask(rows: int, *dropped: tuple[int, int]) -> Tensor:
@@ -49,12 +112,12 @@ def _equal_scores(log_q: Tensor, drop: Tensor) -> Tensor:
 
 
 EQUAL_SCORES = Exercise(
-    name="08.1",
+    name="08.2",
     title="What equal scores cost",
     verb="compute",
     minutes=8,
     difficulty=2,
-    core=True,
+    core=False,
     cases=(
         Case(
             name="two rows, equally popular, nothing dropped",
@@ -125,7 +188,7 @@ EQUAL_SCORES = Exercise(
 )
 
 
-# 08.2: the learning rate ---------------------------------------------------------------------------------------------
+# 08.3: the learning rate ---------------------------------------------------------------------------------------------
 
 
 def _rate_by_hand(step: int, total: int, warmup: int, peak: float) -> float:
@@ -150,12 +213,12 @@ def _falling(share: Callable[[int, int, int], float]) -> Callable[[int, int, int
 
 
 LEARNING_RATE = Exercise(
-    name="08.2",
+    name="08.3",
     title="Up, then down",
     verb="schedule",
     minutes=8,
     difficulty=1,
-    core=True,
+    core=False,
     cases=(
         _rate_case("the first step", 0),
         _rate_case("the last step of the warm-up", 19),
@@ -214,69 +277,6 @@ LEARNING_RATE = Exercise(
         "Afterwards ask which share of the way down is done: 0 at the end of the warm-up, 1 at `total`. Times pi, it "
         "is the angle of the cosine.",
         "Begin with `if step < warmup: return peak * (step + 1) / warmup`.",
-    ),
-)
-
-
-# 08.3: name the bug --------------------------------------------------------------------------------------------------
-
-BUGS = {1: 3, 2: 4, 3: 5, 4: 6}
-"""Run of the picture -> number of its bug in the list."""
-
-
-def _named(**other: int) -> Callable[[int], int]:
-    """The right answers with some of them changed."""
-    answers = BUGS | {int(run.removeprefix("run")): bug for run, bug in other.items()}
-    return lambda run: answers[run]
-
-
-NAME_THE_BUG = Exercise(
-    name="08.3",
-    title="Name the bug",
-    verb="name",
-    minutes=10,
-    difficulty=2,
-    core=True,
-    cases=tuple(Case(name=f"run {run}", arguments=dict(run=run)) for run in BUGS),
-    oracle=BUGS.__getitem__,
-    solution=_named(),
-    misconceptions=(
-        Misconception(
-            name="labels instead of log q",
-            function=_named(run1=1),
-            sentence="A poor recall alone does not mean wrong labels. In this run the positives score far above the "
-            "negatives, so it has learned its pairs. With shifted labels the two histograms lie on each other.",
-        ),
-        Misconception(
-            name="learning rate instead of temperature",
-            function=_named(run2=2),
-            sentence="The gradient is small here, as with a learning rate that is too high. But that run learned to "
-            "tell its pairs, and in this one the loss falls little: its logits can hardly differ.",
-        ),
-        Misconception(
-            name="no negatives instead of the leak",
-            function=_named(run3=7),
-            sentence="The loss is low, but it is far from 0, and the dimensions in use are more than in the healthy "
-            "run. A loss without negatives collapses.",
-        ),
-        Misconception(
-            name="log q and the leak exchanged",
-            function=_named(run1=5, run3=3),
-            sentence="Two runs have a low loss. A leak makes training easier, and the recall stays where it was; a "
-            "wrong log q turns the ranking by popularity round, and the recall falls below popularity.",
-        ),
-        Misconception(
-            name="temperature instead of a dead tower",
-            function=_named(run4=4),
-            sentence="Look at the gradient again: one of the two lines is exactly 0 and not only small.",
-        ),
-    ),
-    hints=(
-        "For each run ask first what is *not* wrong: is a gradient missing, do positives score above negatives, are "
-        "there enough dimensions?",
-        "One run has a gradient of exactly 0. In one the loss falls little although both gradients are there. Two have "
-        "a low loss: one of them finds less than popularity, the other what the healthy run finds.",
-        "Begin with the run that has no gradient on one side, and replace its `0` by the number from the list.",
     ),
 )
 
@@ -363,4 +363,4 @@ UNIFORMITY = Exercise(
 )
 
 
-EXERCISES = (EQUAL_SCORES, LEARNING_RATE, NAME_THE_BUG, UNIFORMITY)
+EXERCISES = (NAME_THE_BUG, EQUAL_SCORES, LEARNING_RATE, UNIFORMITY)
