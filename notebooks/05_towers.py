@@ -392,7 +392,7 @@ on_this_machine(for_history(bundles, space))
 measured = result("towers")
 sides = measured["sides"]
 chance, popularity = (measured["references"][name]["recall@20"] for name in ("chance", "popularity"))
-assert all((len(side["tried"]), len(side["seeds"])) == (24, 5) for side in sides.values())
+assert all(len(side["tried"]) in (12, 24) and len(side["seeds"]) == 5 for side in sides.values())
 
 
 def recalls(side, strangers=False):
