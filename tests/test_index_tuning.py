@@ -102,6 +102,11 @@ def test_a_target_that_nothing_reaches_is_told(paces):
         _ = tuned.best
 
 
+def test_an_empty_grid():
+    with pytest.raises(SettingError, match="an empty grid\nneeded: one setting or more"):
+        tune(normal(10, 4), normal(2, 4), target_recall=0.9, k=3, grid=())
+
+
 @pytest.mark.parametrize("target", [0.0, -1.0, 1.01])
 def test_a_target_that_is_no_share(target):
     with pytest.raises(SettingError, match=rf"target_recall = {target}\nneeded: above 0, 1 at most"):

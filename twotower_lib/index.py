@@ -30,6 +30,7 @@ from twotower_lib.ranking import NOTHING, Index, Ragged, Recommendations, Rows, 
 from twotower_lib.topk import (
     best_cells,
     check_request,
+    check_rows,
     inner_products,
     longest_norm,
     no_answer,
@@ -153,7 +154,7 @@ class Rescored:
         Raises:
             ShapeError: there is no such row.
         """
-        check_request(1, self.n_items, 1, Ragged.of([rows]))
+        check_rows(np.asarray(rows), self.n_items, "deleted")
         there = np.ones(self.n_items, dtype=bool) if self._there is None else self._there.mask.copy()
         there[rows] = False
         self._there = Selection(there)

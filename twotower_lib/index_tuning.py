@@ -90,10 +90,13 @@ def tune(
         repeats: how often each is timed; the median counts.
 
     Raises:
-        SettingError: the target is no share.
+        SettingError: the target is no share, or the grid is empty.
     """
     if not 0 < target_recall <= 1:
         raise SettingError(f"target_recall = {target_recall}", "above 0, 1 at most")
+    grid = list(grid)
+    if not grid:
+        raise SettingError("an empty grid", "one setting or more")
     exact = ExactIndex(vectors)
     true = exact.search(queries, k, exclude)
     pace = speed(exact, queries, k, exclude, repeats)

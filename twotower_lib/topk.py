@@ -389,7 +389,10 @@ def check_request(n_queries: int, n_items: int, k: int, exclude: Ragged | None) 
         return
     if len(exclude) != n_queries:
         raise ShapeError(f"{len(exclude)} lists of exclusions for {n_queries} queries", "one for every query")
-    if len(exclude.values) and not 0 <= exclude.values.min() <= exclude.values.max() < n_items:
-        raise ShapeError(
-            f"excluded rows from {exclude.values.min()} to {exclude.values.max()}", f"rows from 0 to {n_items - 1}"
-        )
+    check_rows(exclude.values, n_items, "excluded")
+
+
+def check_rows(rows: Rows, n_items: int, what: str) -> None:
+    """Refuse rows that are not in the catalogue."""
+    if len(rows) and not 0 <= rows.min() <= rows.max() < n_items:
+        raise ShapeError(f"{what} rows from {rows.min()} to {rows.max()}", f"rows from 0 to {n_items - 1}")
