@@ -4,7 +4,7 @@ ENGINE, JUDGING, RAISED, OUTCOMES, PROGRESS, GUESSES, VALUES = (
     f"twotower_lib/exercises/{name}.py"
     for name in ("engine", "judging", "raised", "outcomes", "progress_file", "guesses", "values")
 )
-TOWERS = "twotower_lib/exercises/towers.py"
+TOWERS, INDEX = "twotower_lib/exercises/towers.py", "twotower_lib/exercises/index.py"
 
 
 def mutant(name: str, file: str, old: str, new: str, test: str) -> dict[str, str]:
@@ -12,9 +12,9 @@ def mutant(name: str, file: str, old: str, new: str, test: str) -> dict[str, str
     return {"name": name, "file": file, "old": old, "new": new, "test": f"tests/test_exercises.py::{test}"}
 
 
-def oracle(name: str, old: str, new: str, test: str) -> dict[str, str]:
-    """A mutant of an oracle of chapter 05."""
-    return {"name": name, "file": TOWERS, "old": old, "new": new, "test": f"tests/test_towers_exercises.py::{test}"}
+def oracle(name: str, file: str, old: str, new: str, test: str) -> dict[str, str]:
+    """A mutant of an oracle of an exercise."""
+    return {"name": name, "file": file, "old": old, "new": new, "test": f"tests/test_exercise_oracles.py::{test}"}
 
 
 MUTANTS = [
@@ -258,26 +258,59 @@ MUTANTS = [
     # --- oracles of chapter 05 ---
     oracle(
         "a cross network that reads one vector",
+        TOWERS,
         "        size = dim + dim\n",
         "        size = dim\n",
         "test_a_question_costs_by_hand",
     ),
     oracle(
         "a mean over the gaps",
+        TOWERS,
         "[one / max(len(kept), 1) for one in sums]",
         "[one / len(rows) for one in sums]",
         "test_a_mean_with_gaps_by_hand",
     ),
     oracle(
         "an item bias that is not times the temperature",
+        TOWERS,
         "+ [temperature * own])",
         "+ [own])",
         "test_a_cosine_and_a_bias_by_hand",
     ),
     oracle(
         "recency to the base e",
+        TOWERS,
         "2 ** (-age / half_life) if is_item",
         "math.exp(-age / half_life) if is_item",
         "test_recency_by_hand",
+    ),
+    # --- oracles of chapter 11 ---
+    oracle(
+        "the farthest lists read",
+        INDEX,
+        "key=lambda number: -scores[number])[:probes]",
+        "key=lambda number: scores[number])[:probes]",
+        "test_the_lists_that_are_read_by_hand",
+    ),
+    oracle(
+        "the recall of an index over what is wanted",
+        INDEX,
+        "sum(item in mine for item in true) / len(true)",
+        "sum(item in mine for item in true) / len(held_out)",
+        "test_three_recalls_by_hand",
+    ),
+    oracle(
+        "one more dimension without its root",
+        INDEX,
+        "math.sqrt(max(squares) - square)]",
+        "max(squares) - square]",
+        "test_one_more_dimension_by_hand",
+    ),
+    oracle(
+        "every code looked up in the first part",
+        INDEX,
+        "centroids[part, code].tolist()",
+        "centroids[0, code].tolist()",
+        "test_scores_by_codes_by_hand",
     ),
 ]
