@@ -675,13 +675,13 @@ assert all(sides[side]["seeds"][0]["temperature"] > 0.07 for side in WIDER)
 
 # %% [markdown]
 # With twice the epochs the net of two layers **is as good** as the linear map, to which the longer training gave
-# nothing; three layers are still a little behind. What looked like harm was mostly a net that had not been trained to
-# its end. What it gains is nothing either. A likely reason is that the mean of film vectors lies in the right space
-# already; and the bound on the rank no depth could have lifted.
+# nothing; three layers are still a little behind. What looked like the harm of two layers was a net that had not been
+# trained to its end. But they gain nothing either. A likely reason is that the mean of film vectors lies in the right
+# space already; and the bound on the rank no depth could have lifted.
 #
 # Read the small print before you carry that elsewhere. It is one small data set; the ± knows other seeds, but not other
-# people; and 16 epochs are an edge again, of a curve that has become flat for the linear map and perhaps not for the
-# others.
+# people; and both nets chose the warmest T and the most epochs of the wider grid, which are edges again. For the linear
+# map the curve over the epochs has become flat, for the nets perhaps not.
 
 # %% [markdown]
 # ## Stretch: from a history to a vector

@@ -255,7 +255,7 @@ ONE_LONGER = Exercise(
     verb="prepare",
     minutes=6,
     difficulty=2,
-    core=True,
+    core=False,
     cases=(
         Case(name="lengths 5 and 3", arguments=dict(vectors=np.array([[3.0, 4.0], [0.0, 3.0]]))),
         Case(name="lengths 2, 2 and 0", arguments=dict(vectors=np.array([[0.0, 2.0], [2.0, 0.0], [0.0, 0.0]]))),
