@@ -180,3 +180,18 @@ def test_a_selection_in_all_its_forms():
 )
 def test_items_looked_at_closely_of_all_and_of_a_tenth(settings, reach):
     assert (settings.reach(10), settings.reach(10, share=0.1)) == reach
+
+
+@pytest.mark.parametrize(("kind", "of_faiss"), [("ivf", faiss.IndexIVFFlat), ("ivfpq", faiss.IndexIVFPQ)])
+def test_lists_are_chosen_for_few_queries_at_a_time(monkeypatch, kind, of_faiss):
+    """So few that FAISS leaves BLAS alone. Whether its rounding shows in an answer depends on the processor."""
+    index, asked, search = FaissIndex(normal(2000, 256), IndexSettings(kind=kind, lists=20)), [], of_faiss.search
+
+    def counted(met, queries, *more, **named):
+        asked.append(len(queries))
+        return search(met, queries, *more, **named)
+
+    monkeypatch.setattr(of_faiss, "search", counted)
+    index.search(normal(1000, 256, seed=1), 5)
+    assert sum(asked) >= 1000 and max(asked) < 20
+    assert max(asked) * 256 < faiss.cvar.distance_compute_blas_threshold < 1000 * 256

@@ -43,7 +43,8 @@ BITS = 8
 """Of one part of a code: 256 centroids, one byte."""
 
 UNTIL_BLAS = 16
-"""Queries that FAISS compares one by one; for many it calls BLAS, whose rounding depends on their number."""
+"""Queries that FAISS compares one by one; for many, 20 in old versions and 128,000 / dim in new ones, it calls BLAS,
+whose rounding depends on their number."""
 
 SEED = 1234
 

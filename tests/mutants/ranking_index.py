@@ -108,7 +108,7 @@ MUTANTS = [
         file=ANN,
         old="UNTIL_BLAS = 16",
         new="UNTIL_BLAS = 1024",
-        test="tests/contracts/test_indexes.py::test_a_batch_answers_as_its_queries_do_though_rounding_decides",
+        test="tests/test_ann.py::test_lists_are_chosen_for_few_queries_at_a_time",
     ),
     dict(
         name="ef_search lost on the way to the file",
