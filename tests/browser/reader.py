@@ -18,7 +18,7 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 from tests.browser.lab import ROOT, Lab
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
-WIDTH, HEIGHT, ALL_OF_IT = 1280, 900, 24_000
+WIDTH, HEIGHT, ALL_OF_IT = 1280, 900, 32_000
 SERIOUS = {"serious", "critical"}
 
 OUTPUTS = ".jp-OutputArea-output"
