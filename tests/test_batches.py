@@ -177,8 +177,10 @@ def test_q_is_the_share_of_columns_that_an_item_has_in_an_epoch(made, events):
 
 def test_q_sums_to_one_over_the_items_of_train(made, events):
     batches = made()
-    assert np.exp(batches.log_q[events.item_counts > 0].astype(np.float64)).sum() == pytest.approx(1, abs=1e-6)
-    assert np.isfinite(batches.log_q).all()
+    assert batches.log_q[torch.from_numpy(events.item_counts > 0)].double().exp().sum().item() == pytest.approx(
+        1, abs=1e-6
+    )
+    assert batches.log_q.isfinite().all()
 
 
 def test_log_q_counts_the_train_part_only(made, events):
@@ -188,6 +190,51 @@ def test_log_q_counts_the_train_part_only(made, events):
     expected = [math.log(counts[item] / kept.sum()) for item in batch.items.tolist()]
     assert batch.log_q.tolist() == pytest.approx(expected, rel=1e-6)
     assert counts != Counter(events.item.tolist())
+
+
+# --- Mixed negatives --------------------------------------------------------------------------------------------------
+
+
+def test_uniform_negatives_stand_behind_the_positives(made):
+    plain, mixed = (list(made(uniform_negatives=n).epoch(1)) for n in (0, 7))
+    for one, other in zip(plain, mixed, strict=True):
+        assert len(other) == len(one) == 16
+        assert len(other.items) == len(other.log_q) == len(other.item["id"].values) == 16 + 7
+        assert torch.equal(other.items[:16], one.items)
+        assert torch.equal(other.user["history"].values, one.user["history"].values)
+        assert torch.equal(other.known_item, one.known_item)
+    assert made(uniform_negatives=7).n_candidates == 23
+
+
+def test_q_of_a_mixture_is_the_share_of_columns(made, events):
+    """Counted over many batches: what an item's chance says is what happens, within five standard errors."""
+    batches = made(batch_size=len(events), uniform_negatives=3 * len(events))
+    items = torch.cat([batch.items for epoch in range(20) for batch in batches.epoch(epoch)])
+    known = np.flatnonzero(events.item_counts)
+    share = torch.bincount(items, minlength=events.n_items)[known].double() / len(items)
+    q = batches.log_q[known].double().exp()
+    assert q.sum().item() == pytest.approx(1, abs=1e-6)
+    assert ((share - q).abs() < 5 * (q * (1 - q) / len(items)).sqrt()).all()
+
+
+def test_q_of_a_mixture_by_hand(made, events):
+    # item 0 in three of four events, item 1 in one; two more columns from the two items: (3 + 1) / 6 and (1 + 1) / 6
+    train = Interactions(np.array([0, 0, 1, 2]), np.array([0, 1, 0, 0]), events.n_users, events.n_items)
+    (batch,) = made(train, batch_size=4, uniform_negatives=2).epoch(0)
+    expected = [math.log(4 / 6) if item == 0 else math.log(2 / 6) for item in batch.items.tolist()]
+    assert batch.log_q.tolist() == pytest.approx(expected)
+
+
+def test_uniform_negatives_are_items_of_train(made, events):
+    train = events.take(events.item % 2 == 0)
+    drawn = [batch.items[16:] for batch in made(train, uniform_negatives=50).epoch(0)]
+    assert (torch.cat(drawn) % 2 == 0).all()
+    assert set(torch.cat(drawn).tolist()) == set(train.item.tolist())
+
+
+def test_uniform_negatives_differ_between_steps(made):
+    one, other = (batch.items[16:] for batch in list(made(uniform_negatives=50).epoch(0))[:2])
+    assert not torch.equal(one, other)
 
 
 # --- Histories --------------------------------------------------------------------------------------------------------
@@ -375,13 +422,6 @@ def test_a_batch_carries_the_features_that_are_asked_for(events, catalogue, peop
     assert batch.item["categories"].values.tolist() == taken.values.tolist()
     assert batch.item["categories"].offsets.tolist() == taken.offsets[:-1].tolist()
     assert batch.user["categories"].values.tolist() == features.user_categories.take(users).values.tolist()
-
-
-def test_every_tensor_moves_to_another_device(made):
-    batch = next(made().epoch(0))
-    moved = tensors(batch.to("meta"))
-    assert moved.keys() == tensors(batch).keys()
-    assert {tensor.device.type for tensor in moved.values()} == {"meta"}
 
 
 def test_events_need_not_stand_in_the_order_of_users(made, events):

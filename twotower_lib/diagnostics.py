@@ -140,7 +140,7 @@ def with_gradients(so_far: Mapping[str, float], towers: TwoTower) -> dict[str, f
 def fixed_sample(batches: Batches) -> Batch:
     """The first events of the first epoch, always the same."""
     few = copy.copy(batches)
-    few.batch_size = min(SAMPLE, batches.batch_size)
+    few.batch_size, few.uniform_negatives = min(SAMPLE, batches.batch_size), 0
     return next(few.epoch(0))
 
 

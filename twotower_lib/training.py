@@ -53,7 +53,15 @@ STATE = "state.pt"
 LOG = "log.jsonl"
 PHASES = ("choose", "refit")
 LOSS_FORMS = ("classic", "corrected")
-LEAST = {"epochs": 1, "batch_size": 2, "warmup_steps": 0, "patience": 0, "checkpoint_steps": 0, "threads": 1}
+LEAST = {
+    "epochs": 1,
+    "batch_size": 2,
+    "warmup_steps": 0,
+    "patience": 0,
+    "checkpoint_steps": 0,
+    "threads": 1,
+    "uniform_negatives": 0,
+}
 """The smallest value of each count among the settings."""
 
 
@@ -92,6 +100,9 @@ class TrainSettings:
     learning_rate: float = 0.01
     """Peak of AdamW's learning rate, reached after the warm-up."""
     weight_decay: float = 0.0
+    uniform_negatives: int = 0
+    """Candidates of a batch beside its own items, drawn uniformly from the items of train: negatives that popularity
+    does not choose (Yang et al. 2020, mixed negative sampling). log q is then that of the mixture."""
     warmup_steps: int = 50
     patience: int = 3
     """Epochs without a better validation metric after which `choose` stops; 0 never stops."""
@@ -161,7 +172,7 @@ class Progress:
     epoch: int
     loss: float
     chance_loss: float
-    """ln(batch size): the loss of equal logits. With log q and the masks equal scores lie some tenths beside it."""
+    """ln(candidates): the loss of equal logits. With log q and the masks equal scores lie some tenths beside it."""
     pairs_a_second: float
     diagnosis: Diagnosis
     metrics: dict[str, float]
@@ -189,13 +200,15 @@ def no_negatives(batch: Batch, settings: LossSettings) -> Tensor | None:
     """True where a candidate is no negative for a row, by the masks that are switched on; None where none is."""
     drop = _known_positives(batch, settings)
     if settings.same_item:
-        same_item = same_item_mask(batch.items)
+        same_item = same_item_mask(batch.items, len(batch))
         drop = same_item if drop is None else same_item | drop
     return drop
 
 
 def _known_positives(batch: Batch, settings: LossSettings) -> Tensor | None:
-    return known_positives_mask(batch.items, batch.known_row, batch.known_item) if settings.known_positives else None
+    if not settings.known_positives:
+        return None
+    return known_positives_mask(batch.items, batch.known_row, batch.known_item, len(batch))
 
 
 def learning_rate_at(step: int, total: int, settings: TrainSettings) -> float:
@@ -236,6 +249,8 @@ class Phase:
             history=history,
             seed=seed,
             known_positives=loss.known_positives,
+            uniform_negatives=train.uniform_negatives,
+            device=train.device,
         )
 
     @property
@@ -247,7 +262,7 @@ class Phase:
         """One step of the optimiser; `number` counts from the beginning of the phase."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate_at(number, self.total_steps, self.train)
-        loss = batch_loss(self.towers, batch.to(self.train.device), self.loss)
+        loss = batch_loss(self.towers, batch, self.loss)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
@@ -345,6 +360,7 @@ class Run:
     def _epoch(self, phase: Phase, position: Position, stop: threading.Event) -> Position:
         """The rest of one epoch, its validation and its checkpoint."""
         per_epoch, began, first = phase.batches.steps_per_epoch, time.perf_counter(), position.step
+        chance = math.log(phase.batches.n_candidates)
         bar = tqdm(
             phase.batches.epoch(position.epoch, position.step),
             desc=f"{position.phase} {position.epoch + 1}/{phase.epochs}",
@@ -358,7 +374,7 @@ class Run:
             gradients = with_gradients(position.gradients, phase.towers)
             position = replace(position, step=position.step + 1, loss_sum=position.loss_sum + loss, gradients=gradients)
             if position.step % 10 == 0:
-                bar.set_postfix_str(f"loss {position.loss_sum / position.step:.3f}, chance {math.log(len(batch)):.3f}")
+                bar.set_postfix_str(f"loss {position.loss_sum / position.step:.3f}, chance {chance:.3f}")
             if position.step < per_epoch and (stop.is_set() or self._is_checkpoint_due(position.step)):
                 save_state(self.folder / "last", phase.state(position))
                 if stop.is_set():
@@ -376,7 +392,7 @@ class Run:
             phase=position.phase,
             epoch=position.epoch + 1,
             loss=position.loss_sum / phase.batches.steps_per_epoch,
-            chance_loss=math.log(phase.batches.batch_size),
+            chance_loss=math.log(phase.batches.n_candidates),
             pairs_a_second=speed,
             diagnosis=self._diagnosis(phase, position),
             metrics=metrics,
@@ -397,7 +413,7 @@ class Run:
         return {f"{name}@{k}": means[f"{name}@{k}"] for name in METRICS}
 
     def _diagnosis(self, phase: Phase, position: Position) -> Diagnosis:
-        sample = fixed_sample(phase.batches).to(self.settings.device)
+        sample = fixed_sample(phase.batches)
         drop = no_negatives(sample, phase.loss)
         return diagnose(phase.towers, sample, drop, position.gradients, phase.batches.steps_per_epoch)
 
