@@ -36,7 +36,7 @@ from torch.autograd.function import once_differentiable
 
 from twotower_lib.errors import ShapeError
 
-BLOCK_BYTES, BLOCK_BYTES_GPU = 2**22, 2**30
+BLOCK_BYTES, BLOCK_BYTES_GPU = 2**24, 2**30
 """Size of the one block of logits that `blocked_softmax` holds: near the caches of a CPU, many rows on a GPU."""
 
 
@@ -348,9 +348,9 @@ def blocked_softmax(
         grad of u_i = (sum over j of E_ij v_j / S_i - v_i) / batch
         grad of v_j = (sum over i of E_ij u_i / S_i - u_j) / batch        without the last u_j beyond the rows
 
-    A block is one matmul for E and two for the gradients, the second of which sums the rows too, and one pass in
-    between: -log q is one more dimension of the items, -l_ii one of the users. Where a logit may lie so far above the
-    positive that its exponential overflows, as |u_i| max |v_j| tells beforehand, the row's largest is taken off.
+    A block is one matmul for E, two for the gradients, and little between: -log q is one more dimension of the items,
+    -l_ii one of the users. Where a logit may lie so far above the positive that its exponential overflows, as
+    |u_i| max |v_j| tells beforehand, the row's largest is taken off first.
 
     A GPU multiplies half precisions as they come and sums them in float32; a CPU calculates in float32.
 
@@ -437,27 +437,31 @@ class _Blocked(torch.autograd.Function):
     """Loss and gradients of `blocked_softmax`, its corrections turned into what is added to logits.
 
     Args of `forward`: users divided by the temperature, items, what is added to each column, what is added to each
-    row's positive instead, and for each mask the arguments of `_dropped_cells` without the last.
+    row's positive instead, and for each mask the arguments of `_dropped_cells` without the first.
     """
 
     @staticmethod
     def forward(ctx: Any, user: Tensor, item: Tensor, added: Tensor, given: Tensor, masks: list[Any]) -> Tensor:
-        (n, dim), n_cand = user.shape, len(item)
-        exact = torch.promote_types(user.dtype, torch.float32)
+        (n, dim), n_cand, exact = user.shape, len(item), torch.promote_types(user.dtype, torch.float32)
         held = user.dtype if user.is_cuda else exact
         to_exact: Any = {} if held == exact else {"out_dtype": exact}
-        positive = (user.to(exact) * item[:n].to(exact)).sum(1) + given
+        user, item, eights = user.to(held), item.to(held), 8 if user.is_cuda else 1
+        if dim % eights:  # a GPU multiplies fastest where a dimension is a multiple of 8
+            user, item = (nn.functional.pad(one, (0, -dim % eights)) for one in (user, item))
+        positive = torch.linalg.vecdot(user.to(exact), item[:n].to(exact)) + given
         highest = user.norm(dim=1, dtype=exact) * item.norm(dim=1, dtype=exact).max() + added.max()
         is_safe = bool((highest - positive < -0.7 * math.log(torch.finfo(held).tiny)).all())
-        rows, columns = _extended(user.to(held), item.to(held), added.to(held), positive.to(held))
+        shift, none = positive.to(held)[:, None], -(user.shape[1] + 2) % eights
+        rows = torch.cat([user, torch.ones_like(shift), -shift, user.new_zeros(n, none)], dim=1)
+        columns = torch.cat([item.T, added.to(held)[None], item.new_ones(1, n_cand), item.new_zeros(none, n_cand)])
 
         height = max(1, (BLOCK_BYTES_GPU if user.is_cuda else BLOCK_BYTES) // (n_cand * rows.element_size()))
         starts = [*range(0, n, height), n]
         dropped = [_dropped_cells(starts, *mask) for mask in masks]
         buffer = rows.new_empty(min(height, n) * n_cand)
-        own = positive - positive.to(held)  # the logit of the positive beside the others of its row
-        peak, total, user_gradient = torch.zeros_like(own), torch.empty_like(own), torch.empty_like(user, dtype=exact)
-        item_sum = rows.new_zeros((n_cand, rows.shape[1]), dtype=exact)
+        own = positive - shift[:, 0]  # the logit of the positive beside the others of its row
+        peak, total = torch.zeros_like(own), torch.empty_like(own)
+        user_gradient, item_gradient = (torch.zeros_like(one, dtype=exact) for one in (user, item))
         for start, stop in pairwise(starts):
             here, block = slice(start, stop), buffer[: (stop - start) * n_cand].view(-1, n_cand)
             torch.mm(rows[here], columns, out=block)
@@ -471,14 +475,13 @@ class _Blocked(torch.autograd.Function):
             for some in cells:
                 block.view(-1).index_fill_(0, some, 0)
             block.diagonal(start).copy_((own[here] - peak[here]).exp_())
-            sums = torch.mm(block, columns.T, **to_exact)
-            total[here] = sums[:, dim + 1]
-            sums /= total[here, None]
-            torch.sub(sums[:, :dim], item[here], out=user_gradient[here])
-            torch.addmm(item_sum, block.T, (rows[here] / total[here, None]).to(held), out=item_sum, **to_exact)
-        item_gradient = item_sum[:, :dim]
+            total[here] = block.sum(1, dtype=exact)
+            user_gradient[here] = torch.mm(block, item, **to_exact) / total[here, None] - item[here]
+            torch.addmm(
+                item_gradient, block.T, (user[here] / total[here, None]).to(held), out=item_gradient, **to_exact
+            )
         item_gradient[:n] -= user
-        ctx.save_for_backward(user_gradient.div_(n), item_gradient.div_(n))
+        ctx.save_for_backward(user_gradient[:, :dim] / n, item_gradient[:, :dim] / n)
         return (total.log_() + peak - own).mean()
 
     @staticmethod
@@ -486,16 +489,3 @@ class _Blocked(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         user_gradient, item_gradient = ctx.saved_tensors
         return gradient * user_gradient, gradient * item_gradient, None, None, None
-
-
-def _extended(user: Tensor, item: Tensor, added: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
-    """Users and items, these transposed, whose products are logits less that of the row's positive.
-
-    Their next dimension holds what is added to a column, and the one after it minus the positive, against a one.
-    """
-    rows = torch.cat([user, torch.ones_like(positive)[:, None], -positive[:, None]], dim=1)
-    columns = torch.cat([item.T, added[None], torch.ones_like(added)[None]])
-    if user.is_cuda:  # its matmuls are fastest where a dimension is a multiple of 8
-        padding = -rows.shape[1] % 8
-        rows, columns = nn.functional.pad(rows, (0, padding)), nn.functional.pad(columns, (0, 0, 0, padding))
-    return rows, columns
