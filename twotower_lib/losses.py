@@ -477,9 +477,8 @@ class _Blocked(torch.autograd.Function):
             block.diagonal(start).copy_((own[here] - peak[here]).exp_())
             total[here] = block.sum(1, dtype=exact)
             user_gradient[here] = torch.mm(block, item, **to_exact) / total[here, None] - item[here]
-            torch.addmm(
-                item_gradient, block.T, (user[here] / total[here, None]).to(held), out=item_gradient, **to_exact
-            )
+            weighted = (user[here] / total[here, None]).to(held)
+            torch.addmm(item_gradient, block.T, weighted, out=item_gradient, **to_exact)
         item_gradient[:n] -= user
         ctx.save_for_backward(user_gradient[:, :dim] / n, item_gradient[:, :dim] / n)
         return (total.log_() + peak - own).mean()
