@@ -1,0 +1,61 @@
+"""Search on a GPU, and training whose epochs are judged there: what makes a grid over a public benchmark take minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from twotower_lib.evaluation import Measured, measure
+from twotower_lib.protocols import Questions
+from twotower_lib.ranking import Ragged, Recommendations, blocks
+from twotower_lib.retriever import Retriever
+from twotower_lib.towers import embed_catalogue
+from twotower_lib.training import Phase
+
+BLOCK = 2048
+"""Queries that are scored at once: 340 MB at 41,000 items."""
+
+
+class DeviceIndex:
+    """All scores in float32 on a device, the largest kept: to choose settings; what is reported is asked of `ExactIndex`.
+
+    Near-ties may fall in another order than in float64.
+    """
+
+    is_exact = True
+
+    def __init__(self, items: np.ndarray, device: str) -> None:
+        self.items, self.device = torch.from_numpy(items).to(device), device
+        self.n_items, self.dim = items.shape
+
+    def search(self, queries: np.ndarray, k: int, exclude: Ragged | None = None) -> Recommendations:
+        found = [self._block(queries[i:j], k, exclude and exclude.slice(i, j)) for i, j in blocks(len(queries), BLOCK)]
+        items, scores = zip(*found, strict=True)
+        return Recommendations(np.concatenate(items), np.concatenate(scores))
+
+    def _block(self, queries: np.ndarray, k: int, exclude: Ragged | None) -> tuple[np.ndarray, np.ndarray]:
+        scores = torch.from_numpy(queries).to(self.device) @ self.items.T
+        if exclude is not None:
+            row, item = (torch.from_numpy(one).to(self.device) for one in (exclude.owners, exclude.values))
+            scores[row, item] = -torch.inf
+        best = scores.topk(k)
+        return best.indices.cpu().numpy(), best.values.cpu().numpy()
+
+
+def asked_on_device(phase: Phase, asked: Questions, k: int) -> Measured:
+    """What towers reach as they are now."""
+    index = DeviceIndex(embed_catalogue(phase.towers, phase.features), str(phase.towers.log_scale.device))
+    return measure(Retriever(phase.towers, phase.features, index), asked, [k])
+
+
+def curve(phase: Phase, asked: Questions, k: int, every: int = 1) -> Iterator[tuple[int, Measured]]:
+    """Train to the end of the schedule; the epochs done and what is reached, every so many epochs and at the end."""
+    step = 0
+    for epoch in range(1, phase.epochs + 1):
+        for batch in phase.batches.epoch(epoch - 1):
+            phase.step(batch, step)
+            step += 1
+        if epoch % every == 0 or epoch == phase.epochs:
+            yield epoch, asked_on_device(phase, asked, k)
