@@ -6,8 +6,8 @@ A line of JSON on standard input asks for one turn: {"way": "fit", "read": "look
 "pairs": 32768}. The CPU seconds that it took are the line that comes back. The first line says the versions.
 
 The model is that of TensorFlow Recommenders' tutorial on basic retrieval, without metrics. `lookups` reads texts
-through StringLookup, as there; `codes` reads numbers, as the other side does. `fit` is Keras' loop over a cached tf.data
-pipeline, as there; `graph` is a loop that is compiled as a whole, without Keras' callbacks.
+through StringLookup, as there; `codes` reads numbers, as the other side does. `fit` is Keras' loop over a cached
+tf.data pipeline, as there; `graph` is a loop that is compiled as a whole, without Keras' callbacks.
 """
 
 from __future__ import annotations
