@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
+from functools import partial
 from inspect import unwrap
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import logsumexp
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.oracles.naive_loss import finite_differences, naive_corrected_loss, naive_full_loss, naive_loss
 from twotower_lib import losses
 from twotower_lib.errors import ShapeError
 from twotower_lib.losses import (
     apply_mask,
+    blocked_softmax,
     correct,
     correct_drawn,
     corrected_log_q_softmax,
@@ -578,10 +582,15 @@ def test_a_very_cold_temperature_stays_finite(dtype):
     assert in_batch_softmax(two, two.flip(0), temperature=0.01).item() == pytest.approx(100)
     # the other way round ln(1 + e^-100) = 4e-44
     assert in_batch_softmax(two, two, temperature=0.01).item() == pytest.approx(0, abs=1e-30)
+    blocked = partial(blocked_softmax, temperature=0.01, candidates=torch.arange(2))
+    assert blocked(two, two.flip(0), log_q=torch.zeros(2, dtype=dtype)).item() == pytest.approx(100)
+    assert blocked(two, two, log_q=torch.zeros(2, dtype=dtype)).item() == pytest.approx(0, abs=1e-30)
     # row 0: ln(1 + e^100 q_0 / q_1), row 1 the reverse; q_0 = e^-20 q_1: 80 and 120
     log_q = torch.tensor([-20.0, 0.0], dtype=dtype)
     assert in_batch_softmax(two, two.flip(0), temperature=0.01, log_q=log_q).item() == pytest.approx(100)
     assert in_batch_softmax(two[:1], two.flip(0), temperature=0.01, log_q=log_q).item() == pytest.approx(80)
+    assert blocked(two, two.flip(0), log_q=log_q).item() == pytest.approx(100)
+    assert blocked(two[:1], two.flip(0), log_q=log_q).item() == pytest.approx(80)
 
 
 def test_one_row_has_no_negative_and_costs_nothing():
@@ -595,6 +604,154 @@ def test_a_row_whose_negatives_are_all_masked_costs_nothing():
     assert loss.item() == 0
     (gradient,) = torch.autograd.grad(loss, user)
     assert gradient.eq(0).all()
+
+
+# --- A block at a time ------------------------------------------------------------------------------------------------
+
+
+def a_large_batch(extra, length=1.0, dtype=torch.float64):
+    """13 rows over 8 items with lists of known ones, some of items outside the batch, and vectors of this length."""
+    generator = torch.Generator().manual_seed(extra)
+    sides = torch.randn(26 + extra, 5, generator=generator, dtype=torch.float64)
+    user, item = (length * torch.nn.functional.normalize(sides, dim=1)).to(dtype).split([13, 13 + extra])
+    log_q = (-20 * torch.rand(13 + extra, generator=generator, dtype=torch.float64) - 0.01).to(dtype)
+    items = torch.randint(0, 8, (13 + extra,), generator=generator)
+    known = (
+        torch.randint(0, 13, (40,), generator=generator).sort().values,
+        torch.randint(0, 11, (40,), generator=generator),
+    )
+    return user, item, log_q, items, known
+
+
+def whole_table(user, item, temperature, log_q, strength, items, same_item, known, corrected):
+    """The same loss by the functions that hold the whole table, which naive loops are compared with above."""
+    masks = [same_item_mask(items, len(user))] if same_item else []
+    masks += [known_positives_mask(items, *known, len(user))] if known else []
+    drop = torch.stack(masks).any(0) if masks else None
+    if corrected:
+        return corrected_log_q_softmax(user, item, temperature=temperature, log_q=log_q, candidates=items, drop=drop)
+    return in_batch_softmax(user, item, temperature=temperature, log_q=log_q, log_q_strength=strength, drop=drop)
+
+
+def by_blocks(user, item, temperature, log_q, strength, items, same_item, known, corrected):
+    return blocked_softmax(
+        user, item, temperature=temperature, log_q=log_q, log_q_strength=strength, candidates=items,
+        same_item=same_item, known=known, corrected=corrected,
+    )  # fmt: skip
+
+
+def with_gradients(loss, user, item, temperature, *options):
+    points = [one.clone().requires_grad_() for one in (user, item, torch.tensor(temperature, dtype=user.dtype))]
+    value = loss(*points, *options)
+    return value.detach(), *torch.autograd.grad(value, points)
+
+
+def blocks_of(rows, user, item, monkeypatch):
+    monkeypatch.setattr(losses, "BLOCK_BYTES", rows * len(item) * user.element_size())
+
+
+@pytest.mark.parametrize("rows", [1, 4, 13, 100])  # 4: the last of four blocks has one row
+@pytest.mark.parametrize("extra", [0, 3])
+@pytest.mark.parametrize(("temperature", "length"), [(1.0, 1.0), (0.07, 1.0), (0.01, 30.0)])
+def test_a_block_at_a_time_is_the_whole_table(rows, extra, temperature, length, monkeypatch):
+    """Loss and gradients of users, items and temperature, with every combination of corrections and masks."""
+    user, item, log_q, items, known = a_large_batch(extra, length)
+    blocks_of(rows, user, item, monkeypatch)
+    forms = [*itertools.product([0.0, 1.0, 1.3], [False, True], [None, known], [False])]
+    for strength, *rest in [*forms, (1.0, True, None, True), (1.0, True, known, True)]:
+        options = (temperature, log_q, strength, items, *rest)
+        found, expected = (with_gradients(loss, user, item, *options) for loss in (by_blocks, whole_table))
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_a_log_q_that_overflows_alone():
+    """Row 0: ln(1 + e^(100 - .1)), row 1: ln(1 + e^(.1 - 100)); e^100 is more than float32 holds."""
+    zeros = torch.zeros(2, 3)
+    loss = blocked_softmax(
+        zeros, zeros, temperature=1.0, log_q=torch.tensor([-0.1, -100.0]), candidates=torch.arange(2)
+    )
+    assert loss.item() == pytest.approx(99.9 / 2)
+
+
+def test_a_dropped_column_far_above_the_rest():
+    """Its logit is 300 above the others', and would leave nothing of them: row 0 has the positive and one negative."""
+    user, item = torch.ones(1, 1), torch.tensor([[0.0], [0.0], [300.0]])
+    options = {"temperature": 1.0, "log_q": torch.zeros(3), "candidates": torch.arange(3)}
+    loss = blocked_softmax(user, item, known=(torch.tensor([0]), torch.tensor([2])), **options)
+    assert loss.item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize(("temperature", "length"), [(0.15, 1.0), (0.01, 1.0), (0.01, 30.0)])
+def test_single_precision_is_as_good_by_blocks(temperature, length, monkeypatch):
+    def error(loss, dtype):
+        user, item, log_q, items, known = a_large_batch(3, length, dtype)
+        return with_gradients(loss, user, item, temperature, log_q, 1.0, items, True, known, False)
+
+    blocks_of(4, *a_large_batch(3, dtype=torch.float32)[:2], monkeypatch)
+    exact = error(whole_table, torch.float64)
+    found, usual = ([(a - b).abs().max() for a, b in zip(error(loss, torch.float32), exact, strict=True)]
+                    for loss in (by_blocks, whole_table))  # fmt: skip
+    for one, other, size in zip(found, usual, exact, strict=True):
+        assert one <= 3 * other + 1e-6 * size.abs().max()
+
+
+def test_half_precision_on_a_cpu_calculates_in_single():
+    user, item, log_q, items, known = a_large_batch(3, dtype=torch.bfloat16)
+    options = (0.5, log_q.float(), 1.0, items, True, known, False)
+    found = with_gradients(by_blocks, user, item, *options)
+    expected = with_gradients(by_blocks, (user / 0.5).float() * 0.5, item.float(), *options)
+    assert [one.dtype for one in found] == [torch.float32] + 3 * [torch.bfloat16]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.float(), other, rtol=2**-7, atol=1e-3)
+
+
+def test_gradcheck_by_blocks(monkeypatch):
+    user, item, log_q, items, known = a_large_batch(3)
+    blocks_of(4, user, item, monkeypatch)
+    points = (user, item, torch.tensor(0.3, dtype=torch.float64))
+    assert torch.autograd.gradcheck(
+        lambda *points: by_blocks(*points, log_q, 1.0, items, True, known, False),
+        [point.clone().requires_grad_() for point in points],
+    )
+
+
+def test_a_row_without_negatives_costs_nothing_by_blocks():
+    user, item, log_q, _, _ = a_large_batch(0)
+    options = (0.1, log_q[:1].expand(13), 1.0, torch.full((13,), 5), True, None)
+    for corrected in (False, True):
+        loss, gradient, *_ = with_gradients(by_blocks, user, item, *options, corrected)
+        assert loss == 0
+        assert gradient.eq(0).all()
+
+
+class Largest(TorchDispatchMode):
+    """The number of entries of the largest tensor that is made."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(one, torch.Tensor):
+                self.entries = max(self.entries, one.numel())
+        return made
+
+
+def test_never_a_table_of_batch_and_candidates(monkeypatch):
+    """With half of the cells masked; the whole table for comparison."""
+    generator = torch.Generator().manual_seed(0)
+    user, item = torch.randn(2, 512, 4, generator=generator).requires_grad_().unbind()
+    items = torch.randint(0, 64, (512,), generator=generator)
+    known = torch.arange(512).repeat_interleave(32), torch.randint(0, 64, (512 * 32,), generator=generator)
+    blocks_of(8, user, item, monkeypatch)
+    largest = {}
+    for loss in (by_blocks, whole_table):
+        with Largest() as mode:
+            loss(user, item, 0.1, torch.zeros(512), 1.0, items, True, known, False).backward()
+        largest[loss] = mode.entries
+    assert largest[whole_table] >= 512 * 512
+    assert largest[by_blocks] <= max(len(known[0]) + 64, 8 * 512 * 4) < 512 * 512 / 10
 
 
 # --- Masks, by hand ---------------------------------------------------------------------------------------------------
@@ -673,6 +830,22 @@ NO_CATALOGUE = "needed: the same dimension on both sides, and positives from 0 t
             lambda: full_softmax(torch.zeros(3, 2), torch.zeros(4, 2), torch.tensor([0, 4, -1]), temperature=1.0),
             "user embeddings (3, 2), item embeddings (4, 2), 2 positives outside the catalogue\n" + NO_CATALOGUE,
         ),
+        (
+            lambda: unwrap(blocked_softmax)(
+                torch.zeros(3, 2), torch.zeros(2, 2), temperature=1.0, log_q=torch.zeros(2), candidates=torch.arange(2)
+            ),
+            "user embeddings (3, 2), item embeddings (2, 2)\n" + NOT_ENOUGH,
+        ),
+        (
+            lambda: blocked_softmax(
+                *torch.zeros(2, 2, 2),
+                temperature=1.0,
+                log_q=torch.zeros(2),
+                candidates=torch.arange(2),
+                known=(torch.tensor([1, 0]), torch.tensor([0, 1])),
+            ),
+            "known positives in any order\nneeded: pairs sorted by row",
+        ),
         (lambda: scale(torch.zeros(1, 1), 0.0), "temperature = 0.0\nneeded: a temperature above 0"),
         (lambda: scale(torch.zeros(1, 1), -0.5), "temperature = -0.5\nneeded: a temperature above 0"),
         (lambda: scale(torch.zeros(1, 1), math.nan), "temperature = nan\nneeded: a temperature above 0"),
@@ -712,11 +885,13 @@ def test_nothing_is_changed_in_place():
     before = [one.clone() for one in (user, item, log_q, drop)]
     in_batch_softmax(user, item, temperature=0.1, log_q=log_q, drop=drop)
     corrected_log_q_softmax(user, item, temperature=0.1, log_q=log_q, candidates=items, drop=drop)
+    options = {"log_q": log_q, "candidates": items, "same_item": True, "known": known_pairs(KNOWN)}
+    blocked_softmax(user, item, temperature=0.1, **options)
     assert all(torch.equal(one, then) for one, then in zip((user, item, log_q, drop), before, strict=True))
 
 
 def test_the_file_can_be_copied_out():
-    """It knows torch, jaxtyping and our errors, and nothing else."""
+    """It knows torch, jaxtyping and our errors, and nothing else beside Python's own library."""
     with open(losses.__file__) as file:
-        lines = [line.split()[1].split(".")[0] for line in file if line.startswith(("import ", "from "))]
-    assert sorted(set(lines)) == ["__future__", "jaxtyping", "torch", "twotower_lib"]
+        lines = {line.split()[1].split(".")[0] for line in file if line.startswith(("import ", "from "))}
+    assert sorted(lines - sys.stdlib_module_names) == ["jaxtyping", "torch", "twotower_lib"]

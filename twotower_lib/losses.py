@@ -15,18 +15,29 @@ estimated from the items of the batch:
 5. `softmax_loss`  the mean of -log softmax at the row's own positive.
 
 `in_batch_softmax` is the whole. It corrects the positive as though it had been drawn, too; `corrected_log_q_softmax`
-does not. A batch has one row a user and one column a candidate; the positive of row i is column
-i, and columns beyond the rows are extra negatives. Nothing here knows a model, draws a number or keeps a state: the
-file can be copied out as it is.
+does not. Both are written to be read, and hold the whole table of batch x candidates several times over;
+`blocked_softmax` is either of them for a batch of any size, and what training uses.
+
+A batch has one row a user and one column a candidate; the positive of row i is column i, and columns beyond the rows
+are extra negatives. Nothing here knows a model, draws a number or keeps a state: the file can be copied out as it is.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from twotower_lib.errors import ShapeError
+
+BLOCK_BYTES, BLOCK_BYTES_GPU = 2**24, 2**30
+"""Size of the one block of logits that `blocked_softmax` holds: near the caches of a CPU, many rows on a GPU."""
 
 
 def scores(user: Float[Tensor, "batch dim"], item: Float[Tensor, "cand dim"]) -> Float[Tensor, "batch cand"]:
@@ -39,12 +50,16 @@ def scores(user: Float[Tensor, "batch dim"], item: Float[Tensor, "cand dim"]) ->
     tensor([[1., 0.],
             [2., 2.]])
     """
+    _check_sides(user, item)
+    return user @ item.T
+
+
+def _check_sides(user: Tensor, item: Tensor) -> None:
     if user.shape[1] != item.shape[1] or len(item) < len(user):
         raise ShapeError(
             f"user embeddings {tuple(user.shape)}, item embeddings {tuple(item.shape)}",
             "the same dimension on both sides, and at least one candidate a row: row i's positive is candidate i",
         )
-    return user @ item.T
 
 
 def scale(values: Float[Tensor, "*shape"], temperature: float | Float[Tensor, ""]) -> Float[Tensor, "*shape"]:
@@ -161,7 +176,7 @@ def softmax_loss(logits: Float[Tensor, "batch cand"]) -> Float[Tensor, ""]:
     >>> softmax_loss(torch.zeros(2, 2))
     tensor(0.6931)
     """
-    return torch.nn.functional.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+    return nn.functional.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
 def full_softmax(
@@ -197,7 +212,7 @@ def full_softmax(
             f"{came}, {int(outside.sum())} positives outside the catalogue",
             "the same dimension on both sides, and positives from 0 to the number of items - 1",
         )
-    return torch.nn.functional.cross_entropy(scale(user, temperature) @ item.T, positives)
+    return nn.functional.cross_entropy(scale(user, temperature) @ item.T, positives)
 
 
 def in_batch_softmax(
@@ -309,3 +324,167 @@ def corrected_log_q_softmax(
     same_item = same_item_mask(candidates, len(user))
     logits = correct_drawn(scores(scale(user, temperature), item), log_q, same_item)
     return softmax_loss(apply_mask(logits, same_item if drop is None else same_item | drop))
+
+
+def blocked_softmax(
+    user: Float[Tensor, "batch dim"],
+    item: Float[Tensor, "cand dim"],
+    *,
+    temperature: float | Float[Tensor, ""],
+    log_q: Float[Tensor, " cand"],
+    candidates: Int[Tensor, " cand"],
+    log_q_strength: float = 1.0,
+    corrected: bool = False,
+    same_item: bool = False,
+    known: tuple[Int[Tensor, " known"], Int[Tensor, " known"]] | None = None,
+) -> Float[Tensor, ""]:
+    """`in_batch_softmax` or `corrected_log_q_softmax`, a block of rows at a time: never a table of batch x candidates.
+
+    A row needs nothing of the others, so its logits are made, used for loss and gradients, and overwritten (as in Dao
+    et al. 2022, "FlashAttention", and Wijmans et al. 2025, "Cut Your Losses in Large-Vocabulary Language Models").
+    With E_ij = exp(l_ij - l_ii), 0 where a mask drops it, and S_i the sum of its row,
+
+        loss        = mean over i of ln S_i
+        grad of u_i = (sum over j of E_ij v_j / S_i - v_i) / batch
+        grad of v_j = (sum over i of E_ij u_i / S_i - u_j) / batch        without the last u_j beyond the rows
+
+    A block is one matmul for E, two for the gradients, and little between: -log q is one more dimension of the items,
+    -l_ii one of the users. Where a logit may lie so far above the positive that its exponential overflows, as
+    |u_i| max |v_j| tells beforehand, the row's largest is taken off first.
+
+    A GPU multiplies half precisions as they come and sums them in float32; a CPU calculates in float32.
+
+    Args:
+        user: user embeddings.
+        item: item embeddings of the candidates; row i's positive is candidate i.
+        temperature: T, divides the scores.
+        log_q: log of each candidate's chance to be drawn, see `correct`; it gets no gradient.
+        candidates: the item of each column, numbers from 0.
+        log_q_strength: 1 is the derived correction, 0 none.
+        corrected: whether the positive was given and not drawn, see `corrected_log_q_softmax`, which has a strength of
+            1 and masks the same item.
+        same_item: whether to drop what `same_item_mask` does.
+        known: to drop what `known_positives_mask` does, for each known pair its row and its item, sorted by row.
+
+    Returns:
+        The mean loss of a row in nats.
+
+    Raises:
+        ShapeError: the two sides do not fit each other, or the known pairs are not sorted by row.
+
+    >>> two, q = torch.eye(2), torch.tensor([0.5, 0.5])
+    >>> blocked_softmax(two, two, temperature=0.5, log_q=q.log(), candidates=torch.tensor([7, 8]))  # as above
+    tensor(0.1269)
+    """
+    _check_sides(user, item)
+    column = -log_q_strength * log_q
+    distinct, group, count = candidates.unique(return_inverse=True, return_counts=True)
+    own, given = group[: len(user)], column[: len(user)]
+    if corrected:  # as in `correct_drawn`
+        drawn = (len(item) - count[own]).clamp(min=1)
+        given = drawn.to(log_q).log() - torch.log1p(-log_q[: len(user)].exp())
+    pairs = []
+    if same_item or corrected:
+        repeated = (count[own] > 1).nonzero().flatten()
+        pairs.append((repeated, own[repeated]))
+    if known is not None:
+        pairs.append(_known_groups(known, distinct, own))
+    columns = (group.argsort(stable=True), count)
+    loss: Tensor = _Blocked.apply(scale(user, temperature), item, column, given, [(*columns, *pair) for pair in pairs])
+    return loss
+
+
+def _known_groups(known: tuple[Tensor, Tensor], distinct: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """The pairs whose item is among the distinct candidates and not the row's own: their rows, their items' places."""
+    row, item = known
+    if (row[1:] < row[:-1]).any():
+        raise ShapeError("known positives in any order", "pairs sorted by row")
+    place = distinct.new_full((int(torch.cat([distinct[-1:], item]).max()) + 1,), -1)
+    place[distinct] = torch.arange(len(distinct), device=distinct.device)
+    there = place.index_select(0, item)
+    kept = ((there >= 0) & (there != own.index_select(0, row))).nonzero().flatten()
+    return row.index_select(0, kept), there.index_select(0, kept)
+
+
+def _dropped_cells(
+    starts: list[int], columns: Tensor, count: Tensor, row: Tensor, group: Tensor
+) -> Iterator[Int[Tensor, " cells"]]:
+    """For each block of rows the places in it where a row meets a column of a group that it is not to see.
+
+    Args:
+        starts: first row of each block, and at the end the number of rows.
+        columns: all columns, group after group.
+        count: columns of each group.
+        row: row of each pair of a row and a group, in ascending order.
+        group: group of each pair.
+    """
+    many = count.index_select(0, group)
+    before = nn.functional.pad(many.cumsum(0), (1, 0))  # cells are numbered pair after pair: those before each pair
+    first = (count.cumsum(0) - count).index_select(0, group) - before[
+        :-1
+    ]  # plus a cell's number: its place in `columns`
+    cut = torch.searchsorted(row, row.new_tensor(starts))
+    bounds = torch.stack([cut, before[cut]], dim=1).tolist()
+    for start, (pair, cell), (next_pair, next_cell) in zip(starts, bounds, bounds[1:], strict=False):
+        steps = row.new_zeros(next_cell - cell).index_fill_(0, before[pair + 1 : next_pair] - cell, 1)
+        owner = steps.cumsum(0).add_(pair)
+        number = torch.arange(cell, next_cell, device=row.device)
+        column = columns.index_select(0, first.index_select(0, owner).add_(number))
+        yield row.index_select(0, owner).sub_(start).mul_(len(columns)).add_(column)
+
+
+class _Blocked(torch.autograd.Function):
+    """Loss and gradients of `blocked_softmax`, its corrections turned into what is added to logits.
+
+    Args of `forward`: users divided by the temperature, items, what is added to each column, what is added to each
+    row's positive instead, and for each mask the arguments of `_dropped_cells` without the first.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, user: Tensor, item: Tensor, added: Tensor, given: Tensor, masks: list[Any]) -> Tensor:
+        (n, dim), n_cand, exact = user.shape, len(item), torch.promote_types(user.dtype, torch.float32)
+        held = user.dtype if user.is_cuda else exact
+        to_exact: Any = {} if held == exact else {"out_dtype": exact}
+        user, item, eights = user.to(held), item.to(held), 8 if user.is_cuda else 1
+        if dim % eights:  # a GPU multiplies fastest where a dimension is a multiple of 8
+            user, item = (nn.functional.pad(one, (0, -dim % eights)) for one in (user, item))
+        positive = torch.linalg.vecdot(user.to(exact), item[:n].to(exact)) + given
+        highest = user.norm(dim=1, dtype=exact) * item.norm(dim=1, dtype=exact).max() + added.max()
+        is_safe = bool((highest - positive < -0.7 * math.log(torch.finfo(held).tiny)).all())
+        shift, none = positive.to(held)[:, None], -(user.shape[1] + 2) % eights
+        rows = torch.cat([user, torch.ones_like(shift), -shift, user.new_zeros(n, none)], dim=1)
+        columns = torch.cat([item.T, added.to(held)[None], item.new_ones(1, n_cand), item.new_zeros(none, n_cand)])
+
+        height = max(1, (BLOCK_BYTES_GPU if user.is_cuda else BLOCK_BYTES) // (n_cand * rows.element_size()))
+        starts = [*range(0, n, height), n]
+        dropped = [_dropped_cells(starts, *mask) for mask in masks]
+        buffer = rows.new_empty(min(height, n) * n_cand)
+        own = positive - shift[:, 0]  # the logit of the positive beside the others of its row
+        peak, total = torch.zeros_like(own), torch.empty_like(own)
+        user_gradient, item_gradient = (torch.zeros_like(one, dtype=exact) for one in (user, item))
+        for start, stop in pairwise(starts):
+            here, block = slice(start, stop), buffer[: (stop - start) * n_cand].view(-1, n_cand)
+            torch.mm(rows[here], columns, out=block)
+            cells = [next(mask) for mask in dropped]
+            if not is_safe:
+                for some in cells:
+                    block.view(-1).index_fill_(0, some, -torch.inf)
+                peak[here] = torch.maximum(block.amax(1), own[here])
+                block.sub_(peak[here, None])
+            block.exp_()
+            for some in cells:
+                block.view(-1).index_fill_(0, some, 0)
+            block.diagonal(start).copy_((own[here] - peak[here]).exp_())
+            total[here] = block.sum(1, dtype=exact)
+            user_gradient[here] = torch.mm(block, item, **to_exact) / total[here, None] - item[here]
+            weighted = (user[here] / total[here, None]).to(held)
+            torch.addmm(item_gradient, block.T, weighted, out=item_gradient, **to_exact)
+        item_gradient[:n] -= user
+        ctx.save_for_backward(user_gradient[:, :dim] / n, item_gradient[:, :dim] / n)
+        return (total.log_() + peak - own).mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        user_gradient, item_gradient = ctx.saved_tensors
+        return gradient * user_gradient, gradient * item_gradient, None, None, None

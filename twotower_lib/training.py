@@ -39,7 +39,7 @@ from twotower_lib.diagnostics import Diagnosis, diagnose, fixed_sample, scalars,
 from twotower_lib.errors import ArtifactError, SettingError, nearest
 from twotower_lib.evaluation import measure
 from twotower_lib.features import Features, HistorySettings
-from twotower_lib.losses import corrected_log_q_softmax, in_batch_softmax, known_positives_mask, same_item_mask
+from twotower_lib.losses import blocked_softmax, known_positives_mask, same_item_mask
 from twotower_lib.metrics import METRICS
 from twotower_lib.protocols import Questions, questions
 from twotower_lib.retriever import exact_retriever
@@ -169,33 +169,25 @@ class Progress:
 
 def batch_loss(towers: TwoTower, batch: Batch, settings: LossSettings) -> Tensor:
     """The loss of one batch: both towers, the masks that are switched on, log q."""
-    user, item, temperature = towers.embed_users(batch.user), towers.embed_items(batch.item), towers.temperature
-    if settings.form == "corrected":  # it masks the row's own item by itself
-        drop = _known_positives(batch, settings)
-        return corrected_log_q_softmax(
-            user, item, temperature=temperature, log_q=batch.log_q, candidates=batch.items, drop=drop
-        )
-    return in_batch_softmax(
-        user,
-        item,
-        temperature=temperature,
-        log_q=batch.log_q if settings.log_q else None,
+    return blocked_softmax(
+        towers.embed_users(batch.user),
+        towers.embed_items(batch.item),
+        temperature=towers.temperature,
+        log_q=batch.log_q,
+        candidates=batch.items,
         log_q_strength=settings.log_q,
-        drop=no_negatives(batch, settings),
+        corrected=settings.form == "corrected",
+        same_item=settings.same_item,
+        known=(batch.known_row, batch.known_item) if settings.known_positives else None,
     )
 
 
 def no_negatives(batch: Batch, settings: LossSettings) -> Tensor | None:
     """True where a candidate is no negative for a row, by the masks that are switched on; None where none is."""
-    drop = _known_positives(batch, settings)
-    if settings.same_item:
-        same_item = same_item_mask(batch.items)
-        drop = same_item if drop is None else same_item | drop
-    return drop
-
-
-def _known_positives(batch: Batch, settings: LossSettings) -> Tensor | None:
-    return known_positives_mask(batch.items, batch.known_row, batch.known_item) if settings.known_positives else None
+    masks = [same_item_mask(batch.items)] if settings.same_item else []
+    if settings.known_positives:
+        masks.append(known_positives_mask(batch.items, batch.known_row, batch.known_item))
+    return torch.stack(masks).any(0) if masks else None
 
 
 def learning_rate_at(step: int, total: int, settings: TrainSettings) -> float:
