@@ -138,7 +138,7 @@ def our_loop(
     sized = replace(recipe, train=replace(recipe.train, batch_size=size))
     phase = begin(sized, prepared, prepared.split, epochs=1)
     if make is not None:
-        phase.optimiser = make(one for one in phase.towers.parameters() if one.requires_grad)  # type: ignore[assignment]
+        phase.optimisers = [make(one for one in phase.towers.parameters() if one.requires_grad)]
     epoch = iter(range(10**6))
 
     def work() -> None:
