@@ -120,10 +120,8 @@ class TrainSettings:
                 "a positive learning rate and a weight decay of 0 or more",
             )
         if self.lazy_tables and self.weight_decay:
-            raise SettingError(
-                f"train.lazy_tables = true, train.weight_decay = {self.weight_decay}",
-                "train.weight_decay = 0: lazy Adam has none",
-            )
+            came = f"train.lazy_tables = true, train.weight_decay = {self.weight_decay}"
+            raise SettingError(came, "train.weight_decay = 0: lazy Adam has none")
         metric, _, k = self.metric.partition("@")
         if metric not in METRICS or not k.isdigit() or int(k) < 1:
             raise SettingError(f"train.metric = {self.metric}", "a metric such as recall@20", nearest(metric, METRICS))
