@@ -243,13 +243,11 @@ def pooled(table: nn.Module, codes: Codes, shares: Tensor | None = None) -> Floa
 
     With `shares`, one a value, the sum of the embeddings times their shares in place of the mean.
     """
-    weight, sparse = _weight(table), bool(table.sparse)
+    values, weight, sparse = codes.values, _weight(table), bool(table.sparse)
     if codes.offsets is None:
-        return nn.functional.embedding(codes.values, weight, UNKNOWN, sparse=sparse)
-    mode = "mean" if shares is None else "sum"
-    return nn.functional.embedding_bag(
-        codes.values, weight, codes.offsets, mode=mode, sparse=sparse, per_sample_weights=shares
-    )
+        return nn.functional.embedding(values, weight, UNKNOWN, sparse=sparse)
+    bag, mode = nn.functional.embedding_bag, "mean" if shares is None else "sum"
+    return bag(values, weight, codes.offsets, mode=mode, sparse=sparse, per_sample_weights=shares)
 
 
 def list_softmax(logits: Float[Tensor, " values"], lists: Codes) -> Float[Tensor, " values"]:
