@@ -6,7 +6,6 @@ of epochs is chosen too, of iALS it is fixed.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from twotower_lib.baselines import BaselineSettings, EASESettings, IALSSettings, ItemKNNSettings, fit_baseline
 from twotower_lib.evaluation import Measured, measure
+from twotower_lib.exercises.results import result
 from twotower_lib.features import HistorySettings
 from twotower_lib.protocols import Questions
 from twotower_lib.recipe import Prepared, Recipe, begin
@@ -175,6 +175,4 @@ def tuned(data: str) -> dict[str, Any]:
 
 def newest(theme: str) -> dict[str, Any]:
     """The newest result of a theme."""
-    found = sorted(RESULTS.glob(f"{theme}_*.json"))
-    assert found, f"no result of {theme} under benchmarks/results: run the command that makes it first"
-    return dict(json.loads(found[-1].read_text()))
+    return dict(result(theme, RESULTS))

@@ -5,10 +5,11 @@ python scripts/readme_tables.py [--check]
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from twotower_lib.exercises.results import newest, result
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -21,13 +22,6 @@ SEARCHES = ("exact", "faiss flat", "faiss hnsw ef_search 64", "faiss hnsw ef_sea
 SEARCHES += ("faiss ivf probes 8", "faiss ivf probes 32")
 NAMES = {"random": "chance", "item-knn": "item-kNN", "ease": "EASE", "ials": "iALS"}
 NAMES |= {f"{name}, recent": f"{NAMES[name]}, asked with the latest films" for name in ("item-knn", "ease", "ials")}
-
-
-def newest(theme: str) -> Path:
-    """The newest result of a theme."""
-    found = sorted(RESULTS.glob(f"{theme}_*"))
-    assert found, f"no results of {theme} under benchmarks/results"
-    return found[-1]
 
 
 def cell(metric: dict[str, Any]) -> str:
@@ -49,7 +43,7 @@ def signed(metric: dict[str, float]) -> str:
 
 def results() -> str:
     """A table a protocol."""
-    quality = json.loads(newest("quality_ml-100k").read_text())
+    quality = result("quality_ml-100k", RESULTS)
     parts = []
     for protocol, title in PROTOCOLS.items():
         lines = [f"**{title}**", "", f"| {' | '.join(COLUMNS)} |", "|---|---|---|---|"]
@@ -68,7 +62,7 @@ HELD_OUT_COLUMNS = ("capped_recall@20", "capped_recall@50", "ndcg@100")
 
 def held_out() -> str:
     """Users whom no model met: recalls as in the tables of Mult-VAE, and the distance to EASE."""
-    sides = json.loads(newest("held-out_latest-small").read_text())["sides"]
+    sides = result("held-out_latest-small", RESULTS)["sides"]
     lines = ["|  | recall@20 | recall@50 | NDCG@100 | NDCG@100: it minus EASE |", "|---|---|---|---|---|"]
     for name, side in reversed(sides.items()):
         row = side["test"]
@@ -80,21 +74,21 @@ def held_out() -> str:
 
 def quickstart() -> str:
     """What the quickstart printed after training when its result was stored."""
-    printed = newest("quickstart").read_text().splitlines()
+    printed = newest("quickstart", RESULTS).read_text().splitlines()
     start = next(place for place, line in enumerate(printed) if "users of the test part" in line)
     return "\n".join(["```", *(line.rstrip() for line in printed[start:]), "```"])
 
 
 def speed() -> str:
     """Training steps, evaluation and start-up beside their floors."""
-    steps = json.loads(newest("speed-step").read_text())
+    steps = result("speed-step", RESULTS)
     lines = ["| one thread, d 64, MovieLens 100K | pairs a second | of the bare loop |", "|---|---|---|"]
     for size, rows in steps.items():
         for name in STEPS:
             row = rows[name]
             label = name.replace("ours: ", "ours, ") if name != "everything on" else "ours, everything on"
             lines.append(f"| batch {int(size):,}: {label} | {row['pairs_a_second']:,.0f} | {row['of_bare']:.2f} |")
-    ranking, start = (json.loads(newest(theme).read_text()) for theme in ("speed-evaluate", "speed-start"))
+    ranking, start = (result(theme, RESULTS) for theme in ("speed-evaluate", "speed-start"))
     ours, memory, help_ = ranking["ranking, known items removed"], ranking["memory_mb"], start["twotower --help"]
     return "\n".join(
         [
@@ -112,7 +106,7 @@ def index() -> str:
     heads = ("one thread", *(f"{what}" for k in (10, 100) for what in (f"recall@{k}", "queries a second", "of exact")))
     heads = (*heads, "ms a query", "MB", "s to build")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    searches = json.loads(newest("speed-index").read_text())
+    searches = result("speed-index", RESULTS)
     for title, search in searches.items():
         lines.append(f"| **{title}** |" + " |" * (len(heads) - 1))
         for name in SEARCHES:
@@ -149,7 +143,7 @@ def told(searches: dict[str, Any]) -> list[str]:
 def trade() -> str:
     """Of each kind of index the fastest setting with a recall of .95, or the one that finds most."""
     lines = ["| one thread | recall@100 | queries a second | of exact | MB searched |", "|---|---|---|---|---|"]
-    for title, one in json.loads(newest("index_trade").read_text()).items():
+    for title, one in result("index_trade", RESULTS).items():
         lines.append(f"| **{one['items']:,} vectors, {title}** | | | | |")
         kinds: dict[tuple[str, int | None], dict[str, Any]] = {}
         for row in one["rows"]:

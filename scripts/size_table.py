@@ -31,7 +31,7 @@ FILE_LIMIT = 400
 LONG_FILES: dict[str, str] = {}
 """Path within the library -> the one idea that keeps it whole."""
 
-BEHIND_THE_NOTEBOOKS = {"errors", "storage", "settings", "sources", "formats", "own_files", "topk", "ann"}
+BEHIND_THE_NOTEBOOKS = {"errors", "storage", "settings", "sources", "formats", "own_files", "optimisers", "topk", "ann"}
 BEHIND_THE_NOTEBOOKS |= {"monitoring", "serving", "exercises", "sweep", "cli"}
 """Modules that no notebook imports."""
 

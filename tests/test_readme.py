@@ -1,19 +1,18 @@
 """The README's sentences, held against the stored results."""
 
-import json
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from twotower_lib.exercises.results import result
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
 
 def newest(theme):
-    found = sorted(RESULTS.glob(f"{theme}_*.json"))
-    assert found, theme
-    return json.loads(found[-1].read_text())
+    return result(theme, RESULTS)
 
 
 QUALITY, TUNING = newest("quality_ml-100k"), newest("tuning_ml-100k")

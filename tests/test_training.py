@@ -139,13 +139,15 @@ def test_without_a_warm_up_the_first_step_is_at_the_peak():
     assert learning_rate_at(0, 10, TrainSettings(learning_rate=0.5, warmup_steps=0)) == 0.5
 
 
-def test_the_optimiser_gets_the_learning_rate_of_its_step():
-    phase = phase_of(*SMALL)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_the_optimisers_get_the_learning_rate_of_their_step(lazy):
+    phase = phase_of(*SMALL, f"train.lazy_tables={lazy}")
     batch = next(phase.batches.epoch(0))
     for number in (0, 7, 11):
         phase.step(batch, number)
         expected = learning_rate_at(number, 15, phase.train)
-        assert [group["lr"] for group in phase.optimiser.param_groups] == [expected]
+        groups = [group for optimiser in phase.optimisers for group in optimiser.param_groups]
+        assert [group["lr"] for group in groups] == [expected] * (1 + lazy)
     assert phase.total_steps == 15
 
 
@@ -420,7 +422,18 @@ def test_stopped_after_an_epoch_and_resumed(run, tmp_path, phase, epoch):
 @pytest.mark.parametrize(("phase", "step"), [("choose", 0), ("choose", 7), ("choose", 9), ("refit", 3), ("refit", 4)])
 def test_stopped_in_the_middle_of_an_epoch_and_resumed(run, tmp_path, monkeypatch, phase, step):
     """Steps 4 and 9 are the last ones of their epoch."""
-    original, folder, begun = training.Phase.step, tmp_path / "run", []
+    assert_stopped_and_resumed(EVERY_DRAW, run, tmp_path / "run", monkeypatch, phase, step)
+
+
+def test_stopped_and_resumed_with_lazy_tables(tmp_path, monkeypatch):
+    overrides = (*EVERY_DRAW, "train.lazy_tables=true")
+    run = trained(tmp_path / "whole", *overrides)
+    assert_stopped_and_resumed(overrides, run, tmp_path / "run", monkeypatch, "choose", 7)
+
+
+def assert_stopped_and_resumed(overrides, run, folder, monkeypatch, phase, step):
+    """A run that a signal stops after this step of this phase, and that goes on, is the one that was not stopped."""
+    original, begun = training.Phase.step, []
 
     def stepped(self, batch, number):
         loss = original(self, batch, number)
@@ -431,7 +444,7 @@ def test_stopped_in_the_middle_of_an_epoch_and_resumed(run, tmp_path, monkeypatc
 
     with monkeypatch.context() as patched:
         patched.setattr(training.Phase, "step", stepped)
-        assert not recipe.train(recipe.compose(EVERY_DRAW), folder)
+        assert not recipe.train(recipe.compose(overrides), folder)
     position = load_state(folder / "last")["position"]
     assert (position["phase"], position["epoch"], position["step"]) == (phase, (step + 1) // 5, (step + 1) % 5)
     assert recipe.resume(folder)
@@ -552,6 +565,14 @@ def test_loaded_towers_do_not_drop_anything(run):
 def test_settings_out_of_range(setting, value):
     with pytest.raises(SettingError, match=rf"train\.{setting} = {value}"):
         TrainSettings(**{setting: value})
+
+
+def test_lazy_tables_know_no_weight_decay():
+    with pytest.raises(SettingError) as caught:
+        TrainSettings(lazy_tables=True, weight_decay=0.1)
+    assert str(caught.value) == (
+        "train.lazy_tables = true, train.weight_decay = 0.1\nneeded: train.weight_decay = 0: lazy Adam has none"
+    )
 
 
 @pytest.mark.parametrize("metric", ["ndcg", "ndcg@", "ndcg@0", "ndcg@x", "gain@10", ""])

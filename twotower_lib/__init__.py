@@ -10,6 +10,7 @@ The modules, lowest layer first; each may import only from those above it in thi
     formats     files of published data sets -> tables
     own_files   a person's own files -> tables, every fault reported
     ranking     the contracts Recommender and Index, queries and recommendations
+    optimisers  AdamW, and a lazy Adam for large tables
     losses      the in-batch softmax in small steps: temperature, log q, masks
     data        tables -> Interactions and Catalogue; ids <-> rows
     split       Interactions -> Split(train, valid, test), a function a protocol

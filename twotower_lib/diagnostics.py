@@ -128,7 +128,7 @@ def with_gradients(so_far: Mapping[str, float], towers: TwoTower) -> dict[str, f
     items = [*towers.item.parameters(), *([] if towers.bias is None else towers.bias.parameters())]
     found = {}
     for side, parameters in (("user", [*towers.user.parameters()]), ("item", items)):
-        norm = math.hypot(*(torch.linalg.vector_norm(one.grad).item() for one in parameters if one.grad is not None))
+        norm = math.hypot(*(one.grad.norm().item() for one in parameters if one.grad is not None))
         found[f"{side} sum"] = so_far.get(f"{side} sum", 0.0) + norm
         found[f"{side} max"] = max(so_far.get(f"{side} max", 0.0), norm)
     return found

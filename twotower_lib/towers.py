@@ -194,7 +194,7 @@ class Attention(nn.Module):
 
     def forward(self, table: nn.Module, codes: Codes) -> Float[Tensor, " values"]:
         """<query, embedding>."""
-        return nn.functional.embedding(codes.values, _weight(table)) @ self.query
+        return pooled(table, Codes(codes.values)) @ self.query
 
 
 POOLINGS: dict[str, Callable[[TowerSettings], nn.Module]] = {
@@ -243,12 +243,11 @@ def pooled(table: nn.Module, codes: Codes, shares: Tensor | None = None) -> Floa
 
     With `shares`, one a value, the sum of the embeddings times their shares in place of the mean.
     """
-    weight = _weight(table)
+    values, weight, sparse = codes.values, _weight(table), bool(table.sparse)
     if codes.offsets is None:
-        return nn.functional.embedding(codes.values, weight, UNKNOWN)
-    if shares is None:
-        return nn.functional.embedding_bag(codes.values, weight, codes.offsets, mode="mean")
-    return nn.functional.embedding_bag(codes.values, weight, codes.offsets, mode="sum", per_sample_weights=shares)
+        return nn.functional.embedding(values, weight, UNKNOWN, sparse=sparse)
+    bag, mode = nn.functional.embedding_bag, "mean" if shares is None else "sum"
+    return bag(values, weight, codes.offsets, mode=mode, sparse=sparse, per_sample_weights=shares)
 
 
 def list_softmax(logits: Float[Tensor, " values"], lists: Codes) -> Float[Tensor, " values"]:

@@ -41,6 +41,7 @@ from twotower_lib.evaluation import measure
 from twotower_lib.features import Features, HistorySettings
 from twotower_lib.losses import blocked_softmax, known_positives_mask, same_item_mask
 from twotower_lib.metrics import METRICS
+from twotower_lib.optimisers import optimisers
 from twotower_lib.protocols import Questions, questions
 from twotower_lib.retriever import exact_retriever
 from twotower_lib.seeding import child, seeded
@@ -103,6 +104,8 @@ class TrainSettings:
     uniform_negatives: int = 0
     """Candidates of a batch beside its own items, drawn uniformly from the items of train: negatives that popularity
     does not choose (Yang et al. 2020, mixed negative sampling). log q is then that of the mixture."""
+    lazy_tables: bool = False
+    """Whether tables are trained by `optimisers.LazyAdam`: faster where they are much larger than a batch."""
     warmup_steps: int = 50
     patience: int = 3
     """Epochs without a better validation metric after which `choose` stops; 0 never stops."""
@@ -127,6 +130,9 @@ class TrainSettings:
                 f"train.learning_rate = {self.learning_rate}, train.weight_decay = {self.weight_decay}",
                 "a positive learning rate and a weight decay of 0 or more",
             )
+        if self.lazy_tables and self.weight_decay:
+            came = f"train.lazy_tables = true, train.weight_decay = {self.weight_decay}"
+            raise SettingError(came, "train.weight_decay = 0: lazy Adam has none")
         metric, _, k = self.metric.partition("@")
         if metric not in METRICS or not k.isdigit() or int(k) < 1:
             raise SettingError(f"train.metric = {self.metric}", "a metric such as recall@20", nearest(metric, METRICS))
@@ -210,7 +216,7 @@ def learning_rate_at(step: int, total: int, settings: TrainSettings) -> float:
 
 
 class Phase:
-    """One phase of a run: its data, towers and optimiser, and the step from one batch to the next."""
+    """One phase of a run: its data, towers and optimisers, and the step from one batch to the next."""
 
     def __init__(
         self,
@@ -228,8 +234,7 @@ class Phase:
         _check_machine(train)
         seeded(int(child(seed, "weights").integers(2**31)), train.threads)
         self.towers = TwoTower(self.features, towers).to(train.device)
-        learned = [p for p in self.towers.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(learned, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True)
+        self.optimisers = optimisers(self.towers, train.learning_rate, train.weight_decay, train.lazy_tables)
         self.batches = Batches(
             split.train,
             self.features,
@@ -249,20 +254,21 @@ class Phase:
         return self.epochs * self.batches.steps_per_epoch
 
     def step(self, batch: Batch, number: int) -> float:
-        """One step of the optimiser; `number` counts from the beginning of the phase."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate_at(number, self.total_steps, self.train)
+        """One step of the optimisers; `number` counts from the beginning of the phase."""
         loss = batch_loss(self.towers, batch, self.loss)
-        self.optimiser.zero_grad()
+        self.towers.zero_grad()
         loss.backward()
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate_at(number, self.total_steps, self.train)
+            optimiser.step()
         return loss.item()
 
     def state(self, position: Position) -> dict[str, Any]:
         """Everything that a resumed run needs."""
         return {
             "towers": self.towers.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "position": asdict(position),
             "random": torch.get_rng_state(),
         }
@@ -270,7 +276,8 @@ class Phase:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to where `state` was taken."""
         self.towers.load_state_dict(state["towers"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         torch.set_rng_state(state["random"])
 
 

@@ -313,4 +313,12 @@ MUTANTS = [
         "centroids[0, code].tolist()",
         "test_scores_by_codes_by_hand",
     ),
+    # --- stored results ---
+    {
+        "name": "the newest result by name, so that a machine hides a newer one",
+        "file": "twotower_lib/exercises/results.py",
+        "old": "key=lambda path: _parts(path)[::-1]",
+        "new": "key=lambda path: path.name",
+        "test": "tests/test_results.py::test_the_newest_by_date_whatever_the_machine",
+    },
 ]

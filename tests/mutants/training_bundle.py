@@ -2,8 +2,8 @@
 
 from tests.mutants import mutant
 
-TRAINING, RECIPE, BUNDLE, RETRIEVER, CLI = (
-    f"twotower_lib/{name}.py" for name in ("training", "recipe", "bundle", "retriever", "cli")
+TRAINING, OPTIMISERS, RECIPE, BUNDLE, RETRIEVER, CLI = (
+    f"twotower_lib/{name}.py" for name in ("training", "optimisers", "recipe", "bundle", "retriever", "cli")
 )
 
 MUTANTS = [
@@ -25,9 +25,38 @@ MUTANTS = [
     mutant(
         "learning rate never set",
         TRAINING,
-        '            group["lr"] = learning_rate_at(number, self.total_steps, self.train)\n',
-        "            learning_rate_at(number, self.total_steps, self.train)\n",
-        "test_the_optimiser_gets_the_learning_rate_of_its_step",
+        'group["lr"] = learning_rate_at(number, self.total_steps, self.train)\n',
+        "learning_rate_at(number, self.total_steps, self.train)\n",
+        "test_the_optimisers_get_the_learning_rate_of_their_step",
+    ),
+    mutant(
+        "bias correction of the first moment only",
+        OPTIMISERS,
+        'lr * math.sqrt(1 - betas[1] ** state["step"]) /',
+        "lr /",
+        "test_it_is_the_sparse_adam_of_torch",
+    ),
+    mutant(
+        "lazy Adam forgets its first moment",
+        OPTIMISERS,
+        '        state["mean"].index_copy_(0, rows, mean)\n',
+        "",
+        "test_it_is_the_sparse_adam_of_torch",
+    ),
+    mutant(
+        "an item that is twice in a batch moved twice, each time as if alone",
+        OPTIMISERS,
+        "        gradient = table.grad.coalesce()  # type: ignore[union-attr]\n"
+        "        rows, values = gradient.indices()[0], gradient.values()\n",
+        "        rows, values = table.grad._indices()[0], table.grad._values()\n",
+        "test_it_is_the_sparse_adam_of_torch",
+    ),
+    mutant(
+        "tables moved by both optimisers",
+        OPTIMISERS,
+        "one.requires_grad and not any(one is other for other in lazy)",
+        "one.requires_grad",
+        "test_tables_are_lazy_and_all_else_is_not",
     ),
     mutant(
         "second mask instead of both",
@@ -104,8 +133,8 @@ MUTANTS = [
     mutant(
         "optimiser begins anew after a resume",
         TRAINING,
-        '        self.optimiser.load_state_dict(state["optimiser"])\n',
-        "",
+        "            optimiser.load_state_dict(saved)\n",
+        "            pass\n",
         "test_stopped_in_the_middle_of_an_epoch_and_resumed",
     ),
     mutant(

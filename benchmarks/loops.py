@@ -1,0 +1,154 @@
+"""Training loops whose speed is compared, and how they take turns: round after round, one after the other.
+
+Speed is CPU time on one thread; a ratio is the median over rounds of the ratios of one round.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import nn
+
+from twotower_lib.recipe import Prepared, Recipe, begin
+from twotower_lib.towers import HeadSettings, TowerSettings
+from twotower_lib.training import LossSettings
+
+ROUNDS = 5
+PAIRS = 20_480
+"""Trained on in one turn, whatever the batch."""
+DIM = 64
+IDS = TowerSettings(user=("id",), user_head=HeadSettings(), item_bias=False)
+NOTHING = LossSettings(log_q=0.0, same_item=False, known_positives=False)
+
+MakeOptimiser = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+def cpu_seconds(work: Callable[[], None]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def in_turns(contestants: dict[str, Callable[[], None]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """CPU seconds of each contestant in each round, after one round that is not counted."""
+    return said_in_turns({name: partial(cpu_seconds, work) for name, work in contestants.items()}, rounds)
+
+
+def said_in_turns(contestants: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """The same of contestants that say themselves how many seconds they took."""
+    taken: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(rounds + 1):
+        for name, turn in contestants.items():
+            seconds = turn()
+            if number:
+                taken[name].append(seconds)
+    return taken
+
+
+def ratio(floor: list[float], ours: list[float]) -> float:
+    """How many times the floor's speed we reach."""
+    return statistics.median(a / b for a, b in zip(floor, ours, strict=True))
+
+
+def fused_adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, fused=True)
+
+
+class Bare(nn.Module):
+    """Two tables and nothing else."""
+
+    def __init__(self, n_users: int, n_items: int, sparse: bool = False) -> None:
+        super().__init__()
+        self.user, self.item = (nn.Embedding(n, DIM, sparse=sparse) for n in (n_users, n_items))
+
+    def forward(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        logits = self.user(users) @ self.item(items).T
+        return nn.functional.cross_entropy(logits, torch.arange(len(users)))
+
+
+def bare_loop(
+    prepared: Prepared, size: int, make: MakeOptimiser = fused_adam, sparse: bool = False, pairs: int = PAIRS
+) -> Callable[[], None]:
+    """Index tensors, embeddings, matmul, cross-entropy, fused Adam: what a step cannot do without."""
+    train = prepared.split.train
+    users, items = torch.from_numpy(train.user), torch.from_numpy(train.item)
+    model = Bare(train.n_users, train.n_items, sparse)
+    optimiser = make(model.parameters())
+
+    def work() -> None:
+        order = torch.randperm(len(users))
+        for step in range(pairs // size):
+            chosen = order[step * size % (len(users) - size) :][:size]
+            optimiser.zero_grad()
+            model(users[chosen], items[chosen]).backward()
+            optimiser.step()
+
+    return work
+
+
+class PerRow(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    """One pair at a time, as tutorials write it."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.user, self.item = prepared.split.train.user.tolist(), prepared.split.train.item.tolist()
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def __getitem__(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.tensor(self.user[place]), torch.tensor(self.item[place])
+
+
+def tutorial_loop(
+    prepared: Prepared, size: int, make: MakeOptimiser = torch.optim.Adam, pairs: int = PAIRS
+) -> Callable[[], None]:
+    """A per-row Dataset behind a DataLoader, and the default Adam."""
+    model = Bare(prepared.split.train.n_users, prepared.split.train.n_items)
+    optimiser = make(model.parameters())
+    loader = torch.utils.data.DataLoader(PerRow(prepared), batch_size=size, shuffle=True, drop_last=True)
+
+    def work() -> None:
+        done = 0
+        while done < pairs // size:
+            for users, items in loader:
+                optimiser.zero_grad()
+                model(users, items).backward()
+                optimiser.step()
+                done += 1
+                if done == pairs // size:
+                    break
+
+    return work
+
+
+def our_loop(
+    prepared: Prepared,
+    recipe: Recipe,
+    size: int,
+    steps: bool = True,
+    make: MakeOptimiser | None = None,
+    pairs: int = PAIRS,
+) -> Callable[[], None]:
+    """The library's own batches and steps; without `steps` only the batches. `make` stands in for its optimiser."""
+    sized = replace(recipe, train=replace(recipe.train, batch_size=size))
+    phase = begin(sized, prepared, prepared.split, epochs=1)
+    if make is not None:
+        phase.optimisers = [make(one for one in phase.towers.parameters() if one.requires_grad)]
+    epoch = iter(range(10**6))
+
+    def work() -> None:
+        done = 0
+        while done < pairs // size:
+            for batch in phase.batches.epoch(next(epoch)):
+                if steps:
+                    phase.step(batch, 0)
+                done += 1
+                if done == pairs // size:
+                    break
+
+    return work
