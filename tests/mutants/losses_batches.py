@@ -512,6 +512,13 @@ MUTANTS = [
     ),
     # --- features ---
     mutant(
+        "rows of lists that begin where all do",
+        FEATURES,
+        "self.offsets[start:stop] - first, ages",
+        "self.offsets[start:stop], ages",
+        "test_rows_are_lists_of_their_own",
+    ),
+    mutant(
         "a code of its own for every item",
         FEATURES,
         "warm_items = train.item_counts > 0",
