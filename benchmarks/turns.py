@@ -1,0 +1,35 @@
+"""CPU time of contestants that take turns, and their ratios."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+ROUNDS = 5
+
+
+def cpu_seconds(work: Callable[[], None]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def in_turns(
+    contestants: dict[str, Callable[[], None]],
+    rounds: int = ROUNDS,
+    seconds: Callable[[Callable[[], None]], float] = cpu_seconds,
+) -> dict[str, list[float]]:
+    """Seconds of each contestant in each round, after one round that is not counted."""
+    taken: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(rounds + 1):
+        for name, work in contestants.items():
+            spent = seconds(work)
+            if number:
+                taken[name].append(spent)
+    return taken
+
+
+def ratio(floor: list[float], ours: list[float]) -> float:
+    """How many times the floor's speed we reach."""
+    return statistics.median(a / b for a, b in zip(floor, ours, strict=True))
