@@ -391,8 +391,8 @@ def blocked_softmax(
         pairs.append((repeated, own[repeated]))
     if known is not None:
         pairs.append(_known_groups(known, distinct, own))
-    masks = [(count, *pair) for pair in pairs]
-    loss: Tensor = _Blocked.apply(scale(user, temperature), item, column, given, order, place, masks)
+    layout = order, place, [(count, *pair) for pair in pairs]
+    loss: Tensor = _Blocked.apply(scale(user, temperature), item, column, given, layout)
     return loss
 
 
@@ -438,21 +438,13 @@ class _Blocked(torch.autograd.Function):
     """Loss and gradients of `blocked_softmax`, its corrections turned into what is added to logits.
 
     Args of `forward`: users divided by the temperature, items, what is added to each column, what is added to each
-    row's positive instead, an order of the columns and where the positives stand in it, and for each mask the last
-    arguments of `_dropped_cells`.
+    row's positive instead; and, together, the order of the columns in a block, the place of each in it, and for each
+    mask the last arguments of `_dropped_cells`.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        user: Tensor,
-        item: Tensor,
-        added: Tensor,
-        given: Tensor,
-        order: Tensor,
-        place: Tensor,
-        masks: list[Any],
-    ) -> Tensor:
+    def forward(ctx: Any, user: Tensor, item: Tensor, added: Tensor, given: Tensor, layout: Any) -> Tensor:
+        order, place, masks = layout
         (n, dim), n_cand, exact = user.shape, len(item), torch.promote_types(user.dtype, torch.float32)
         held = user.dtype if user.is_cuda else exact
         to_exact: Any = {} if held == exact else {"out_dtype": exact}
@@ -501,4 +493,4 @@ class _Blocked(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         user_gradient, item_gradient = ctx.saved_tensors
-        return gradient * user_gradient, gradient * item_gradient, None, None, None, None, None
+        return gradient * user_gradient, gradient * item_gradient, None, None, None

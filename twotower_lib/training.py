@@ -279,14 +279,8 @@ class Phase:
         """One step of the optimiser; `number` counts from the beginning of the phase."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate_at(number, self.total_steps, self.train)
-        train = self.train
-        loss = batch_loss(
-            self.towers,
-            batch.to(train.device),
-            self.loss,
-            embed_chunk=train.embed_chunk,
-            precision=train.precision,
-        )
+        batch, train = batch.to(self.train.device), self.train
+        loss = batch_loss(self.towers, batch, self.loss, embed_chunk=train.embed_chunk, precision=train.precision)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
