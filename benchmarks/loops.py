@@ -1,15 +1,9 @@
-"""Training loops whose speed is compared, and how they take turns: round after round, one after the other.
-
-Speed is CPU time on one thread; a ratio is the median over rounds of the ratios of one round.
-"""
+"""Training loops whose speed is compared."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import nn
@@ -18,7 +12,6 @@ from twotower_lib.recipe import Prepared, Recipe, begin
 from twotower_lib.towers import HeadSettings, TowerSettings
 from twotower_lib.training import LossSettings
 
-ROUNDS = 5
 PAIRS = 20_480
 """Trained on in one turn, whatever the batch."""
 DIM = 64
@@ -26,33 +19,6 @@ IDS = TowerSettings(user=("id",), user_head=HeadSettings(), item_bias=False)
 NOTHING = LossSettings(log_q=0.0, same_item=False, known_positives=False)
 
 MakeOptimiser = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
-
-
-def cpu_seconds(work: Callable[[], None]) -> float:
-    began = time.process_time()
-    work()
-    return time.process_time() - began
-
-
-def in_turns(contestants: dict[str, Callable[[], None]], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """CPU seconds of each contestant in each round, after one round that is not counted."""
-    return said_in_turns({name: partial(cpu_seconds, work) for name, work in contestants.items()}, rounds)
-
-
-def said_in_turns(contestants: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """The same of contestants that say themselves how many seconds they took."""
-    taken: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(rounds + 1):
-        for name, turn in contestants.items():
-            seconds = turn()
-            if number:
-                taken[name].append(seconds)
-    return taken
-
-
-def ratio(floor: list[float], ours: list[float]) -> float:
-    """How many times the floor's speed we reach."""
-    return statistics.median(a / b for a, b in zip(floor, ours, strict=True))
 
 
 def fused_adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

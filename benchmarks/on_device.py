@@ -1,4 +1,4 @@
-"""Search on a GPU, and training whose epochs are judged there: what makes a grid over a public benchmark take minutes."""
+"""Search on a GPU, and training that is judged there: what lets a grid over a public benchmark take minutes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ BLOCK = 2048
 
 
 class DeviceIndex:
-    """All scores in float32 on a device, the largest kept: to choose settings; what is reported is asked of `ExactIndex`.
+    """All scores in float32 on a device, the largest kept; near-ties may fall in another order than in float64.
 
-    Near-ties may fall in another order than in float64.
+    To choose settings: what is reported is asked of `ExactIndex`.
     """
 
     is_exact = True

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from twotower_lib.baselines import BaselineSettings, EASESettings, IALSSettings, ItemKNNSettings, fit_baseline
-from twotower_lib.evaluation import Measured, measure
+from twotower_lib.evaluation import Measured, difference, intervals, measure
 from twotower_lib.exercises.results import result
 from twotower_lib.features import HistorySettings
 from twotower_lib.protocols import Questions
@@ -26,6 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 PROTOCOLS = ("random", "last")
 CHOSEN_BY = "ndcg@20"
 K = 20
+SHOWN = ("recall@20", "ndcg@20")
 
 
 @dataclass(frozen=True)
@@ -156,10 +157,31 @@ def trained(recipe: Recipe, prepared: Prepared, split: Split, epochs: int, asked
     return phase, curve
 
 
+def mean_of(seeds: list[Measured]) -> Measured:
+    """The mean of the tables of several seeds, query by query."""
+    table = sum((one.table for one in seeds[1:]), seeds[0].table) / len(seeds)
+    return Measured(table.astype({"user": seeds[0].table["user"].dtype}), {}, seeds[0].asked)
+
+
+def judged_row(seeds: list[Measured], against: dict[str, Measured]) -> dict[str, Any]:
+    """What a side reached over its seeds, and how far it is from others."""
+    one, made = mean_of(seeds), dict[str, Any]()
+    ours = intervals(one.table[["user", *SHOWN]])
+    for name in SHOWN:
+        values = [seed.means[name] for seed in seeds]
+        made[name] = {**ours[name].as_dict(), "spread": max(values) - min(values), "seeds": values}
+    made["differences"] = {
+        other: {name: value.as_dict() for name, value in difference(one, theirs).items() if name in SHOWN}
+        for other, theirs in against.items()
+    }
+    return made
+
+
 def plain(one: Point | Recipe) -> dict[str, Any]:
     """What the grid of a side changes, as JSON values."""
     if isinstance(one, Point):
         settings = asdict(one.settings)[one.baseline.replace("-", "_")]
+        settings.pop("device", None)
         return settings if one.last is None else {**settings, "last": one.last}
     return {
         "temperature": one.model.temperature,

@@ -115,6 +115,15 @@ def test_ages_count_the_events_since():
     assert fitted("set").of_users(ask(0, histories=[[1, 2]]), ("history",))["history"].ages is None
 
 
+def test_rows_are_lists_of_their_own():
+    made = fitted("before", 3).of_users(ask(0, 0, 0, histories=[[1, 2, 4], [], [4, 2]]), ("id", "history"))
+    assert made["id"].rows(1, 3).values.tolist() == made["id"].values[1:].tolist()
+    for start, stop in ((0, 1), (0, 2), (1, 2), (2, 3), (1, 9)):  # 9: no more rows than there are
+        some = made["history"].rows(start, stop)
+        assert lists(some) == [[1, 2, 3], [], [3, 2]][start:stop]
+        assert lists(replace(some, values=some.ages)) == [[2, 1, 0], [], [1, 0]][start:stop]
+
+
 def test_owners_of_values():
     codes = fitted("before", 3).of_users(ask(0, 0, 0, 0, histories=[[], [1, 2], [], [4]]), ("history",))["history"]
     assert codes.owners.tolist() == [1, 1, 3]

@@ -214,6 +214,63 @@ def test_a_fixed_temperature_is_not_trained():
     assert learned.towers.temperature.item() != before
 
 
+DEEP = (
+    *("model.user=[id, history]", "model.item=[id, categories]", "model.id_dropout=0.3", "model.dropout=0.2"),
+    *("model.user_head.depth=3", "model.user_head.width=64", "model.user_head.dropout=0.3"),
+    *("model.item_head.depth=2", "model.item_head.layer_norm=true", "model.learn_temperature=true"),
+)
+"""Towers that draw dropout in every place that they have."""
+
+
+def loss_and_gradients(phase, chunk):
+    """Of the first batch in double precision, from one seed, and by their names the gradients of all parameters."""
+    towers, batch = phase.towers.double(), next(phase.batches.epoch(0))
+    towers.zero_grad()
+    torch.manual_seed(1)
+    loss = batch_loss(towers, batch, phase.loss, embed_chunk=chunk)
+    loss.backward()
+    return {"loss": loss.detach(), **{name: one.grad.clone() for name, one in towers.named_parameters()}}
+
+
+@pytest.mark.parametrize("chunk", [1, 50, 128, 1000])  # 50: the last of three chunks has 28 events
+def test_embedding_in_chunks_changes_no_gradient(chunk):
+    phase = phase_of(*SMALL, *DEEP)
+    phase.towers.eval()
+    found, expected = loss_and_gradients(phase, chunk), loss_and_gradients(phase, 0)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_chunks_that_are_computed_anew_draw_the_same_dropout(monkeypatch):
+    """With the chunks of the same step kept as they are, for comparison: their dropout comes in the same order."""
+    phase = phase_of(*SMALL, *DEEP)
+    found = loss_and_gradients(phase, 50)
+    monkeypatch.setattr(training, "checkpoint", lambda embed, *inputs, use_reentrant: embed(*inputs))
+    torch.testing.assert_close(found, loss_and_gradients(phase, 50), rtol=1e-10, atol=1e-12)
+    phase.towers.eval()
+    assert not torch.isclose(found["loss"], loss_and_gradients(phase, 50)["loss"])  # so there was dropout
+
+
+def test_nothing_between_is_kept_of_chunks():
+    """Of depth 3 and width 64 the forward pass keeps more for the backward pass than all embeddings have entries."""
+    phase, kept = phase_of(*SMALL, *DEEP), {}
+    batch = next(phase.batches.epoch(0))
+    for chunk in (0, 16):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda one, s=sizes: s.append(one.numel()) or one, lambda one: one
+        ):
+            loss_of = batch_loss(phase.towers, batch, phase.loss, embed_chunk=chunk)
+        kept[chunk] = sum(sizes)
+        loss_of.backward()
+    assert kept[16] < 4 * 2 * 128 * 9 < kept[0] / 5  # vectors of both sides, 8 + 1 wide, and their gradients
+
+
+def test_a_run_in_chunks_trains(tmp_path):
+    found = log(trained(tmp_path / "run", *SMALL, "train.embed_chunk=50"))
+    expected = log(trained(tmp_path / "whole", *SMALL))
+    np.testing.assert_allclose([line["loss"] for line in found], [line["loss"] for line in expected], rtol=1e-5)
+
+
 # The whole run -------------------------------------------------------------------------------------------------------
 
 
@@ -579,6 +636,29 @@ def test_lazy_tables_know_no_weight_decay():
 def test_an_unknown_metric(metric):
     with pytest.raises(SettingError, match=rf"train\.metric = {metric}\nneeded: a metric such as recall@20"):
         TrainSettings(metric=metric)
+
+
+@pytest.mark.parametrize(("precision", "device"), [("bfloat16", "cpu"), ("float16", "cuda"), ("", "cpu")])
+def test_a_precision_that_the_device_does_not_have(precision, device):
+    with pytest.raises(SettingError) as caught:
+        TrainSettings(precision=precision, device=device)
+    assert str(caught.value) == (
+        f"train.precision = {precision}, train.device = {device}\nneeded: float32, or bfloat16 on the device cuda"
+    )
+
+
+def test_bfloat16_is_near_float32():
+    """As autocast on the CPU says; towers and loss keep their parameters and gradients in float32."""
+    phase = phase_of(*SMALL, "model.user_head.depth=2", "model.learn_temperature=true")
+    batch, found = next(phase.batches.epoch(0)), {}
+    for precision in training.PRECISIONS:
+        phase.towers.zero_grad()
+        torch.manual_seed(1)
+        loss = batch_loss(phase.towers, batch, phase.loss, precision=precision)
+        loss.backward()
+        found[precision] = loss.item()
+        assert {one.grad.dtype for one in phase.towers.parameters()} == {torch.float32}
+    assert 0 < abs(found["bfloat16"] - found["float32"]) < 0.01 * found["float32"]
 
 
 @pytest.mark.parametrize("strength", [math.nan, math.inf])

@@ -216,6 +216,8 @@ class EASESettings:
 
     regularisation: float = 300.0
     """Lambda: added to the diagonal of the Gram matrix."""
+    device: str = "cpu"
+    """Where the Gram matrix is inverted."""
 
     def __post_init__(self) -> None:
         _need(self.regularisation > 0, "regularisation", self.regularisation, "above 0")
@@ -246,13 +248,13 @@ def fit_ease(train: Interactions, settings: EASESettings) -> EASE:
     """
     met = user_item_matrix(train)
     small = train.n_items <= EASE_FLOAT64_ITEMS
-    gram = torch.from_numpy((met.T @ met).astype(np.float64 if small else np.float32).toarray())
+    gram = torch.from_numpy((met.T @ met).astype(np.float64 if small else np.float32).toarray()).to(settings.device)
     gram.diagonal().add_(settings.regularisation)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram), out=gram)
     weights = inverse.div_(-inverse.diagonal().clone())
     weights.fill_diagonal_(0.0)
     # SciPy copies a dense factor at every product unless its rows are contiguous.
-    return EASE(weights.float().contiguous().numpy())
+    return EASE(weights.float().contiguous().cpu().numpy())
 
 
 # --- ials -------------------------------------------------------------------------------------------------------------

@@ -72,6 +72,15 @@ class Codes:
         """The same on another device."""
         return Codes(*(None if one is None else one.to(device) for one in (self.values, self.offsets, self.ages)))  # type: ignore[arg-type]
 
+    def rows(self, start: int, stop: int) -> Codes:
+        """The same of the rows from `start` to before `stop`."""
+        if self.offsets is None:
+            return Codes(self.values[start:stop])
+        first = int(self.offsets[start])
+        last = int(self.offsets[stop]) if stop < len(self.offsets) else len(self.values)
+        ages = None if self.ages is None else self.ages[first:last]
+        return Codes(self.values[first:last], self.offsets[start:stop] - first, ages)
+
     @property
     def owners(self) -> Tensor:
         """For each value the number of the list that holds it."""

@@ -378,8 +378,10 @@ def blocked_softmax(
     """
     _check_sides(user, item)
     column = -log_q_strength * log_q
-    distinct, group, count = candidates.unique(return_inverse=True, return_counts=True)
-    own, given = group[: len(user)], column[: len(user)]
+    order = candidates.argsort(stable=True)  # so the columns of an item lie side by side
+    distinct, group, count = candidates[order].unique_consecutive(return_inverse=True, return_counts=True)
+    place = torch.empty_like(order).index_copy_(0, order, torch.arange(len(order), device=order.device))
+    own, given = group[place[: len(user)]], column[: len(user)]
     if corrected:  # as in `correct_drawn`
         drawn = (len(item) - count[own]).clamp(min=1)
         given = drawn.to(log_q).log() - torch.log1p(-log_q[: len(user)].exp())
@@ -389,8 +391,8 @@ def blocked_softmax(
         pairs.append((repeated, own[repeated]))
     if known is not None:
         pairs.append(_known_groups(known, distinct, own))
-    columns = (group.argsort(stable=True), count)
-    loss: Tensor = _Blocked.apply(scale(user, temperature), item, column, given, [(*columns, *pair) for pair in pairs])
+    layout = order, place, [(count, *pair) for pair in pairs]
+    loss: Tensor = _Blocked.apply(scale(user, temperature), item, column, given, layout)
     return loss
 
 
@@ -407,41 +409,42 @@ def _known_groups(known: tuple[Tensor, Tensor], distinct: Tensor, own: Tensor) -
 
 
 def _dropped_cells(
-    starts: list[int], columns: Tensor, count: Tensor, row: Tensor, group: Tensor
+    starts: list[int], n_cand: int, count: Tensor, row: Tensor, group: Tensor
 ) -> Iterator[Int[Tensor, " cells"]]:
     """For each block of rows the places in it where a row meets a column of a group that it is not to see.
 
     Args:
         starts: first row of each block, and at the end the number of rows.
-        columns: all columns, group after group.
+        n_cand: columns, group after group.
         count: columns of each group.
         row: row of each pair of a row and a group, in ascending order.
         group: group of each pair.
     """
     many = count.index_select(0, group)
-    before = nn.functional.pad(many.cumsum(0), (1, 0))  # cells are numbered pair after pair: those before each pair
-    first = (count.cumsum(0) - count).index_select(0, group) - before[
-        :-1
-    ]  # plus a cell's number: its place in `columns`
+    first = (count.cumsum(0) - count).index_select(0, group).add_(row, alpha=n_cand)  # cell of a pair, of all rows
+    before = nn.functional.pad(many.cumsum(0), (1, 0))  # cells of the pairs before each pair
+    # From one cell to the next it is a step of 1 within a pair, and to the next pair a jump.
+    jump = torch.cat([first[:1], first[1:] - (first + many)[:-1] + 1])
     cut = torch.searchsorted(row, row.new_tensor(starts))
     bounds = torch.stack([cut, before[cut]], dim=1).tolist()
     for start, (pair, cell), (next_pair, next_cell) in zip(starts, bounds, bounds[1:], strict=False):
-        steps = row.new_zeros(next_cell - cell).index_fill_(0, before[pair + 1 : next_pair] - cell, 1)
-        owner = steps.cumsum(0).add_(pair)
-        number = torch.arange(cell, next_cell, device=row.device)
-        column = columns.index_select(0, first.index_select(0, owner).add_(number))
-        yield row.index_select(0, owner).sub_(start).mul_(len(columns)).add_(column)
+        steps = row.new_ones(next_cell - cell)
+        steps.index_copy_(0, before[pair:next_pair] - cell, jump[pair:next_pair])
+        steps[:1] = first[pair : min(pair + 1, next_pair)] - start * n_cand
+        yield steps.cumsum_(0)
 
 
 class _Blocked(torch.autograd.Function):
     """Loss and gradients of `blocked_softmax`, its corrections turned into what is added to logits.
 
     Args of `forward`: users divided by the temperature, items, what is added to each column, what is added to each
-    row's positive instead, and for each mask the arguments of `_dropped_cells` without the first.
+    row's positive instead; and, together, the order of the columns in a block, the place of each in it, and for each
+    mask the last arguments of `_dropped_cells`.
     """
 
     @staticmethod
-    def forward(ctx: Any, user: Tensor, item: Tensor, added: Tensor, given: Tensor, masks: list[Any]) -> Tensor:
+    def forward(ctx: Any, user: Tensor, item: Tensor, added: Tensor, given: Tensor, layout: Any) -> Tensor:
+        order, place, masks = layout
         (n, dim), n_cand, exact = user.shape, len(item), torch.promote_types(user.dtype, torch.float32)
         held = user.dtype if user.is_cuda else exact
         to_exact: Any = {} if held == exact else {"out_dtype": exact}
@@ -453,11 +456,12 @@ class _Blocked(torch.autograd.Function):
         is_safe = bool((highest - positive < -0.7 * math.log(torch.finfo(held).tiny)).all())
         shift, none = positive.to(held)[:, None], -(user.shape[1] + 2) % eights
         rows = torch.cat([user, torch.ones_like(shift), -shift, user.new_zeros(n, none)], dim=1)
-        columns = torch.cat([item.T, added.to(held)[None], item.new_ones(1, n_cand), item.new_zeros(none, n_cand)])
+        items, added = item.index_select(0, order), added.index_select(0, order).to(held)
+        columns = torch.cat([items.T, added[None], items.new_ones(1, n_cand), items.new_zeros(none, n_cand)])
 
         height = max(1, (BLOCK_BYTES_GPU if user.is_cuda else BLOCK_BYTES) // (n_cand * rows.element_size()))
         starts = [*range(0, n, height), n]
-        dropped = [_dropped_cells(starts, *mask) for mask in masks]
+        dropped = [_dropped_cells(starts, n_cand, *mask) for mask in masks]
         buffer = rows.new_empty(min(height, n) * n_cand)
         own = positive - shift[:, 0]  # the logit of the positive beside the others of its row
         peak, total = torch.zeros_like(own), torch.empty_like(own)
@@ -474,13 +478,15 @@ class _Blocked(torch.autograd.Function):
             block.exp_()
             for some in cells:
                 block.view(-1).index_fill_(0, some, 0)
-            block.diagonal(start).copy_((own[here] - peak[here]).exp_())
+            block.scatter_(1, place[here, None], (own[here] - peak[here]).exp_().to(held)[:, None])
             total[here] = block.sum(1, dtype=exact)
-            user_gradient[here] = torch.mm(block, item, **to_exact) / total[here, None] - item[here]
+            user_gradient[here] = torch.mm(block, items, **to_exact) / total[here, None]
             weighted = (user[here] / total[here, None]).to(held)
             torch.addmm(item_gradient, block.T, weighted, out=item_gradient, **to_exact)
+        item_gradient = item_gradient.index_select(0, place)
+        user_gradient -= item[:n]
         item_gradient[:n] -= user
-        ctx.save_for_backward(user_gradient[:, :dim] / n, item_gradient[:, :dim] / n)
+        ctx.save_for_backward(user_gradient.div_(n)[:, :dim], item_gradient.div_(n)[:, :dim])
         return (total.log_() + peak - own).mean()
 
     @staticmethod

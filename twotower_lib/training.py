@@ -22,7 +22,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
@@ -32,13 +32,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from twotower_lib.batches import Batch, Batches
 from twotower_lib.diagnostics import Diagnosis, diagnose, fixed_sample, scalars, with_gradients
 from twotower_lib.errors import ArtifactError, SettingError, nearest
 from twotower_lib.evaluation import measure
-from twotower_lib.features import Features, HistorySettings
+from twotower_lib.features import Codes, Features, HistorySettings
 from twotower_lib.losses import blocked_softmax, known_positives_mask, same_item_mask
 from twotower_lib.metrics import METRICS
 from twotower_lib.optimisers import optimisers
@@ -54,6 +55,7 @@ STATE = "state.pt"
 LOG = "log.jsonl"
 PHASES = ("choose", "refit")
 LOSS_FORMS = ("classic", "corrected")
+PRECISIONS = ("float32", "bfloat16")
 LEAST = {
     "epochs": 1,
     "batch_size": 2,
@@ -62,6 +64,7 @@ LEAST = {
     "checkpoint_steps": 0,
     "threads": 1,
     "uniform_negatives": 0,
+    "embed_chunk": 0,
 }
 """The smallest value of each count among the settings."""
 
@@ -118,6 +121,11 @@ class TrainSettings:
     threads: int = 1
     """torch threads; small models are fastest on one."""
     device: str = "cpu"
+    embed_chunk: int = 0
+    """Events that the towers embed at a time, 0 for the whole batch: layers between need memory for so many only, and
+    a batch brings as many negatives as before, which the accumulation of gradients over small batches does not."""
+    precision: str = "float32"
+    """float32, or bfloat16 for the matmuls of towers and loss, on a GPU; weights and sums stay float32."""
     tensorboard: bool = False
     """Whether to write the log for TensorBoard too (needs the extra `tensorboard`)."""
 
@@ -133,6 +141,11 @@ class TrainSettings:
         if self.lazy_tables and self.weight_decay:
             came = f"train.lazy_tables = true, train.weight_decay = {self.weight_decay}"
             raise SettingError(came, "train.weight_decay = 0: lazy Adam has none")
+        if self.precision not in PRECISIONS or (self.precision == "bfloat16" and not self.device.startswith("cuda")):
+            raise SettingError(
+                f"train.precision = {self.precision}, train.device = {self.device}",
+                "float32, or bfloat16 on the device cuda",
+            )
         metric, _, k = self.metric.partition("@")
         if metric not in METRICS or not k.isdigit() or int(k) < 1:
             raise SettingError(f"train.metric = {self.metric}", "a metric such as recall@20", nearest(metric, METRICS))
@@ -184,11 +197,18 @@ class Progress:
     metrics: dict[str, float]
 
 
-def batch_loss(towers: TwoTower, batch: Batch, settings: LossSettings) -> Tensor:
+def batch_loss(
+    towers: TwoTower, batch: Batch, settings: LossSettings, *, embed_chunk: int = 0, precision: str = "float32"
+) -> Tensor:
     """The loss of one batch: both towers, the masks that are switched on, log q."""
+    with torch.autocast(batch.items.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        user = _embedded(towers.embed_users, batch.user, batch.items[: len(batch)], embed_chunk)
+        item = _embedded(towers.embed_items, batch.item, batch.items, embed_chunk)
+    if precision == "bfloat16":
+        user, item = user.bfloat16(), item.bfloat16()
     return blocked_softmax(
-        towers.embed_users(batch.user),
-        towers.embed_items(batch.item),
+        user,
+        item,
         temperature=towers.temperature,
         log_q=batch.log_q,
         candidates=batch.items,
@@ -197,6 +217,26 @@ def batch_loss(towers: TwoTower, batch: Batch, settings: LossSettings) -> Tensor
         same_item=settings.same_item,
         known=(batch.known_row, batch.known_item) if settings.known_positives else None,
     )
+
+
+def _embedded(
+    embed: Callable[[Mapping[str, Codes]], Tensor], inputs: Mapping[str, Codes], items: Tensor, chunk: int
+) -> Tensor:
+    """The embeddings of all rows; with a chunk, so many rows at a time, and what lies between is forgotten.
+
+    The backward pass goes through the chunks one by one and computes each anew, with the same dropout (Gao et al. 2021,
+    "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", section 3.2). Loss and gradients are
+    those of the whole batch.
+    """
+    if not chunk:
+        return embed(inputs)
+
+    def part(items: Tensor, start: int) -> Tensor:
+        return embed({name: codes.rows(start, start + chunk) for name, codes in inputs.items()})
+
+    # A tensor among the arguments tells `checkpoint` the device whose random numbers are to be drawn again.
+    parts = [checkpoint(part, items, start, use_reentrant=False) for start in range(0, len(items), chunk)]
+    return torch.cat(parts)
 
 
 def no_negatives(batch: Batch, settings: LossSettings) -> Tensor | None:
@@ -255,7 +295,8 @@ class Phase:
 
     def step(self, batch: Batch, number: int) -> float:
         """One step of the optimisers; `number` counts from the beginning of the phase."""
-        loss = batch_loss(self.towers, batch, self.loss)
+        chunk, precision = self.train.embed_chunk, self.train.precision
+        loss = batch_loss(self.towers, batch, self.loss, embed_chunk=chunk, precision=precision)
         self.towers.zero_grad()
         loss.backward()
         for optimiser in self.optimisers:

@@ -286,8 +286,8 @@ MUTANTS = [
     mutant(
         "blocked: positive dropped with its repetitions",
         LOSSES,
-        "block.diagonal(start).copy_((own[here] - peak[here]).exp_())",
-        "block.diagonal(start).mul_((own[here] - peak[here]).exp_())",
+        "block.scatter_(1, place[here, None], (own[here]",
+        "block.scatter_add_(1, place[here, None], (own[here]",
         "test_a_block_at_a_time_is_the_whole_table",
     ),
     mutant(
@@ -333,6 +333,20 @@ MUTANTS = [
         "test_a_block_at_a_time_is_the_whole_table",
     ),
     mutant(
+        "blocked: gradients of items in the order of the columns",
+        LOSSES,
+        "        item_gradient = item_gradient.index_select(0, place)\n",
+        "",
+        "test_a_block_at_a_time_is_the_whole_table",
+    ),
+    mutant(
+        "blocked: jump to the next item off by one",
+        LOSSES,
+        "first[1:] - (first + many)[:-1] + 1",
+        "first[1:] - (first + many)[:-1]",
+        "test_a_block_at_a_time_is_the_whole_table",
+    ),
+    mutant(
         "blocked: bound without log q",
         LOSSES,
         ".max() + added.max()",
@@ -365,8 +379,8 @@ MUTANTS = [
     mutant(
         "blocked: loss not a mean in the gradients",
         LOSSES,
-        "ctx.save_for_backward(user_gradient[:, :dim] / n, ",
-        "ctx.save_for_backward(user_gradient[:, :dim], ",
+        "ctx.save_for_backward(user_gradient.div_(n)[:, :dim]",
+        "ctx.save_for_backward(user_gradient[:, :dim]",
         "test_a_block_at_a_time_is_the_whole_table",
     ),
     # --- batches ---
@@ -540,6 +554,13 @@ MUTANTS = [
         "test_known_positives_are_exactly_the_train_items_of_each_rows_user",
     ),
     # --- features ---
+    mutant(
+        "rows of lists that begin where all do",
+        FEATURES,
+        "self.offsets[start:stop] - first, ages",
+        "self.offsets[start:stop], ages",
+        "test_rows_are_lists_of_their_own",
+    ),
     mutant(
         "a code of its own for every item",
         FEATURES,

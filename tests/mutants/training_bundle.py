@@ -16,6 +16,27 @@ MUTANTS = [
         "test_the_learning_rate_by_hand",
     ),
     mutant(
+        "chunks computed anew with other dropout",
+        TRAINING,
+        "checkpoint(part, items, start, use_reentrant=False)",
+        "checkpoint(part, items, start, use_reentrant=False, preserve_rng_state=False)",
+        "test_chunks_that_are_computed_anew_draw_the_same_dropout",
+    ),
+    mutant(
+        "chunks that keep what lies between",
+        TRAINING,
+        "checkpoint(part, items, start, use_reentrant=False)",
+        "part(items, start)",
+        "test_nothing_between_is_kept_of_chunks",
+    ),
+    mutant(
+        "chunks without the negatives of the others",
+        TRAINING,
+        "    return torch.cat(parts)\n",
+        "    return torch.cat([parts[0], *(one.detach() for one in parts[1:])])\n",
+        "test_embedding_in_chunks_changes_no_gradient",
+    ),
+    mutant(
         "cosine that does not reach 0",
         TRAINING,
         "math.cos(math.pi * (step - warmup)",
