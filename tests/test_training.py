@@ -178,6 +178,16 @@ def test_each_correction_is_switched_on_by_its_setting(same_item, known_positive
         known=likes if known_positives else None,
     )
     np.testing.assert_allclose(batch_loss(towers, batch, settings).item(), expected, rtol=1e-5)
+    items, drop = batch.items.tolist(), no_negatives(batch, settings)
+    dropped = [
+        [
+            row != column and (same_item if one == own else known_positives and one in likes[row])
+            for column, one in enumerate(items)
+        ]
+        for row, own in enumerate(items)
+    ]
+    assert drop is None or drop.tolist() == dropped
+    assert (drop is None) == (not same_item and not known_positives)
 
 
 @pytest.mark.parametrize("known_positives", [False, True])

@@ -420,17 +420,17 @@ def _dropped_cells(
         row: row of each pair of a row and a group, in ascending order.
         group: group of each pair.
     """
-    many = count.index_select(0, group)
-    first = (count.cumsum(0) - count).index_select(0, group).add_(row, alpha=n_cand)  # cell of a pair, of all rows
-    before = nn.functional.pad(many.cumsum(0), (1, 0))  # cells of the pairs before each pair
-    # From one cell to the next it is a step of 1 within a pair, and to the next pair a jump.
-    jump = torch.cat([first[:1], first[1:] - (first + many)[:-1] + 1])
-    cut = torch.searchsorted(row, row.new_tensor(starts))
-    bounds = torch.stack([cut, before[cut]], dim=1).tolist()
-    for start, (pair, cell), (next_pair, next_cell) in zip(starts, bounds, bounds[1:], strict=False):
-        steps = row.new_ones(next_cell - cell)
-        steps.index_copy_(0, before[pair:next_pair] - cell, jump[pair:next_pair])
-        steps[:1] = first[pair : min(pair + 1, next_pair)] - start * n_cand
+    begin = count.cumsum(0) - count
+    cut = torch.searchsorted(row, row.new_tensor(starts)).tolist()
+    for start, (pair, next_pair) in zip(starts, pairwise(cut), strict=False):
+        wanted = group[pair:next_pair]
+        many = count.index_select(0, wanted)
+        first = begin.index_select(0, wanted).add_(row[pair:next_pair] - start, alpha=n_cand)
+        # From one cell to the next it is a step of 1 within a pair, and a jump to the next pair.
+        jump = first.clone()
+        jump[1:] -= (first + many)[:-1] - 1
+        ends = many.cumsum(0)
+        steps = row.new_ones(int(ends[-1:].sum())).index_copy_(0, ends - many, jump)
         yield steps.cumsum_(0)
 
 

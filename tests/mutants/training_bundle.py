@@ -82,15 +82,15 @@ MUTANTS = [
     mutant(
         "second mask instead of both",
         TRAINING,
-        "drop = same_item if drop is None else same_item | drop",
-        "drop = same_item",
+        "torch.stack(masks).any(0) if masks",
+        "masks[-1] if masks",
         "test_each_correction_is_switched_on_by_its_setting",
     ),
     mutant(
         "same-item mask always on",
         TRAINING,
-        "    if settings.same_item:\n",
-        "    if True:\n",
+        "same_item=settings.same_item,",
+        "same_item=True,",
         "test_each_correction_is_switched_on_by_its_setting",
     ),
     mutant(
