@@ -110,6 +110,9 @@ TOWER_SIDES = {
     "id towers": TowerSide(model=TowerSettings(user=("id",), user_head=HeadSettings()), epochs=12),
     "history tower": TowerSide(),
     "history as a set": TowerSide(history=HistorySettings(mode="set"), protocols=("last",)),
+    "history tower, as on the public splits": TowerSide(
+        model=TowerSettings(init_scale=0.05), loss=LossSettings(form="corrected")
+    ),
     "without log q": TowerSide(loss=LossSettings(log_q=0.0), temperatures=(0.2, 0.4, 0.8, 1.6)),
     "without the same-item mask": TowerSide(loss=LossSettings(same_item=False)),
     "without the known-positives mask": TowerSide(loss=LossSettings(known_positives=False)),

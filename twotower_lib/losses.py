@@ -479,10 +479,17 @@ class _Blocked(torch.autograd.Function):
             for some in cells:
                 block.view(-1).index_fill_(0, some, 0)
             block.scatter_(1, place[here, None], (own[here] - peak[here]).exp_().to(held)[:, None])
-            total[here] = block.sum(1, dtype=exact)
-            user_gradient[here] = torch.mm(block, items, **to_exact) / total[here, None]
+            if user.is_cuda:  # a pass over the block costs more there: the sums come from the ones among the columns
+                product = torch.mm(block, columns.T, **to_exact)
+                total[here] = product[:, items.shape[1] + 1]
+            else:
+                product, total[here] = torch.mm(block, items), block.sum(1)
+            user_gradient[here] = product[:, : items.shape[1]] / total[here, None]
             weighted = (user[here] / total[here, None]).to(held)
-            torch.addmm(item_gradient, block.T, weighted, out=item_gradient, **to_exact)
+            if to_exact:
+                item_gradient += torch.mm(block.T, weighted, **to_exact)
+            else:
+                item_gradient.addmm_(block.T, weighted)
         item_gradient = item_gradient.index_select(0, place)
         user_gradient -= item[:n]
         item_gradient[:n] -= user
