@@ -19,7 +19,7 @@ class LazyAdam(torch.optim.Optimizer):
 
     This is other mathematics than Adam's. A row that the batch has not met keeps its place and both moments, where Adam
     moves it on and lets them decay; the bias correction counts all steps, not those of the row. Where every row is met
-    in every step, both are the same. `torch.optim.SparseAdam` computes the same in about twice the time.
+    in every step, both are the same. `torch.optim.SparseAdam` computes the same by way of sparse tensors, more slowly.
     """
 
     def __init__(
