@@ -42,9 +42,6 @@ if "google.colab" in sys.modules:  # installs what Colab lacks; anywhere else th
             print(one, "replaced: now Runtime > Restart session" if one.name in here else "added")
 
 # %%
-import json
-from pathlib import Path
-
 import ipywidgets as widgets
 import numpy as np
 
@@ -52,20 +49,13 @@ from twotower_lib.baselines import BaselineSettings, fit_baseline
 from twotower_lib.data import DataSettings, Interactions, load
 from twotower_lib.evaluation import difference, measure
 from twotower_lib.exercises import compare, exercise, predict, progress
+from twotower_lib.exercises.results import result
 from twotower_lib.leaks import first_seen, not_yet_seen, of_the_future
 from twotower_lib.plots import COLOURS, canvas, figure, on_this_machine
 from twotower_lib.protocols import point_in_time, questions
 from twotower_lib.ranking import Queries
 from twotower_lib.seeding import child
 from twotower_lib.split import LEAKS, PARTS, PROTOCOLS, Split, SplitSettings, split
-
-RESULTS = next(folder / "benchmarks/results" for folder in Path.cwd().parents if (folder / "benchmarks").is_dir())
-
-
-def result(name):
-    """The newest stored result of a benchmark; CONTRIBUTING.md names the command that makes it."""
-    return json.loads(sorted(RESULTS.glob(f"{name}_*.json"))[-1].read_text())
-
 
 # %% [markdown]
 # ## Five people on a time line

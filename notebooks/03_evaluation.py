@@ -47,12 +47,10 @@ if "google.colab" in sys.modules:  # installs what Colab lacks; anywhere else th
             print(one, "replaced: now Runtime > Restart session" if one.name in here else "added")
 
 # %%
-import json
 from dataclasses import replace
 from html import escape
 from itertools import combinations
 from math import comb, log2
-from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
@@ -62,19 +60,11 @@ import torch
 from twotower_lib import baselines
 from twotower_lib.evaluation import difference, intervals, measure
 from twotower_lib.exercises import compare, exercise, predict, progress
+from twotower_lib.exercises.results import result
 from twotower_lib.metrics import capped_recall, corrected_metric, mrr, ndcg, recall, sampled_rank_chances, sampled_ranks
 from twotower_lib.plots import COLOURS, canvas, figure, on_this_machine
 from twotower_lib.recipe import compose, prepare
 from twotower_lib.seeding import child, torch_child
-
-# %%
-RESULTS = next(folder / "benchmarks/results" for folder in Path.cwd().parents if (folder / "benchmarks").is_dir())
-
-
-def result(name):
-    """The newest stored result of a benchmark; CONTRIBUTING.md names the command that makes it."""
-    return json.loads(sorted(RESULTS.glob(f"{name}_*.json"))[-1].read_text())
-
 
 # %% [markdown]
 # ## Five people by hand

@@ -42,7 +42,6 @@ if "google.colab" in sys.modules:  # installs what Colab lacks; anywhere else th
             print(one, "replaced: now Runtime > Restart session" if one.name in here else "added")
 
 # %%
-import json
 from itertools import combinations
 from pathlib import Path
 
@@ -52,6 +51,7 @@ import torch
 from twotower_lib.bundle import load
 from twotower_lib.evaluation import measure
 from twotower_lib.exercises import compare, exercise, predict, progress
+from twotower_lib.exercises.results import result
 from twotower_lib.explorer import Explorer, for_history
 from twotower_lib.index import ExactIndex
 from twotower_lib.plots import COLOURS, canvas, figure, on_this_machine
@@ -60,13 +60,6 @@ from twotower_lib.retriever import Retriever
 from twotower_lib.towers import TowerSettings, TwoTower, embed_catalogue, embed_queries, parts, pooled
 
 RUNS = Path("runs/05_towers")
-RESULTS = next(folder / "benchmarks/results" for folder in Path.cwd().parents if (folder / "benchmarks").is_dir())
-
-
-def result(name):
-    """The newest stored result of a benchmark; CONTRIBUTING.md names the command that makes it."""
-    return json.loads(sorted(RESULTS.glob(f"{name}_*.json"))[-1].read_text())
-
 
 # %% [markdown]
 # ## What each side may see
@@ -248,7 +241,6 @@ nearest = {dim: left[:, :dim] * values[:dim] @ right[:dim] for dim in range(1, 9
 error = {dim: ((wants - table) ** 2).sum() for dim, table in nearest.items()}
 assert np.allclose(list(error.values()), [56 - 14 - 6 * (dim - 1) for dim in range(1, 9)])
 print({dim: round(float(abs(one)), 1) for dim, one in error.items()})
-
 
 # %% [markdown]
 # But a list needs no exact numbers, only the right films in front. So let us also *learn* vectors, with the softmax of
@@ -487,7 +479,6 @@ figure(
     alt="Scatter plot of the films. Across: train events of a film, 1 to about 500, logarithmic. Upwards: the length "
     "of its vector, 0 to about 1.7. The points rise from left to right: popular films have the longest vectors.",
 )
-
 
 # %% [markdown]
 # Popularity hides in the lengths. So whoever normalises the vectors afterwards, say because an index offers only the

@@ -42,7 +42,6 @@ if "google.colab" in sys.modules:  # installs what Colab lacks; anywhere else th
             print(one, "replaced: now Runtime > Restart session" if one.name in here else "added")
 
 # %%
-import json
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -50,19 +49,13 @@ import torch
 
 from twotower_lib.evaluation import popularity_slices
 from twotower_lib.exercises import compare, exercise, predict, progress
+from twotower_lib.exercises.results import result
 from twotower_lib.losses import full_softmax, in_batch_softmax, known_positives_mask, same_item_mask
 from twotower_lib.plots import COLOURS, canvas, figure, on_this_machine
 from twotower_lib.recipe import begin, compose, prepare, train, trained_towers
 from twotower_lib.towers import embed_catalogue
 
 RUN = Path("runs/06_losses")
-RESULTS = next(folder / "benchmarks/results" for folder in Path.cwd().parents if (folder / "benchmarks").is_dir())
-
-
-def result(name):
-    """The newest stored result of a benchmark; CONTRIBUTING.md names the command that makes it."""
-    return json.loads(sorted(RESULTS.glob(f"{name}_*.json"))[-1].read_text())
-
 
 # %% [markdown]
 # ## The full softmax

@@ -68,6 +68,7 @@ from twotower_lib.diagnostics import (
 # %%
 from twotower_lib.evaluation import measure
 from twotower_lib.exercises import compare, exercise, predict, progress
+from twotower_lib.exercises.results import result
 from twotower_lib.features import Codes
 from twotower_lib.losses import in_batch_softmax
 from twotower_lib.plots import COLOURS, canvas, figure, on_this_machine
@@ -76,13 +77,6 @@ from twotower_lib.retriever import exact_retriever
 from twotower_lib.training import batch_loss, learning_rate_at, load_state, no_negatives
 
 RUNS = Path("runs/08_training")
-RESULTS = next(folder / "benchmarks/results" for folder in Path.cwd().parents if (folder / "benchmarks").is_dir())
-
-
-def result(name):
-    """The newest stored result of a benchmark; CONTRIBUTING.md names the command that makes it."""
-    return json.loads(sorted(RESULTS.glob(f"{name}_*.json"))[-1].read_text())
-
 
 # %% [markdown]
 # ## The loop in twenty lines
@@ -233,7 +227,6 @@ recalls = [look.means["recall@20"] for look in healthy]
 assert 10 * references["chance"] < 2 * references["popularity"] < recalls[-1]
 assert healthy[-1].loss < EQUAL - 1.5 and healthy[-1].diagnosis.alarm == ""
 print("The healthy run: after one epoch more than twice the recall of popularity.")
-
 
 # %% [markdown]
 # The next cells only draw: each function makes one of the five plots for one or more runs. There is no need to read
@@ -570,7 +563,6 @@ strip(unnamed[3], "run 3", ALT.format(3) + SEEN[3])
 
 # %%
 strip(unnamed[4], "run 4", ALT.format(4) + SEEN[4])
-
 
 # %% [markdown]
 # The same as numbers, at the last look: loss, gradient norms, the gap between the mean scores of positives and

@@ -44,7 +44,6 @@ if "google.colab" in sys.modules:  # installs what Colab lacks; anywhere else th
             print(one, "replaced: now Runtime > Restart session" if one.name in here else "added")
 
 # %%
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,6 +55,7 @@ import numpy as np
 from twotower_lib.bundle import load
 from twotower_lib.evaluation import measure
 from twotower_lib.exercises import compare, exercise, predict, progress
+from twotower_lib.exercises.results import result
 from twotower_lib.explorer import Explorer, for_person
 from twotower_lib.filters import filter_after, under_filled
 from twotower_lib.index import ExactIndex, FaissIndex, IndexSettings, recall_of
@@ -71,13 +71,6 @@ from twotower_lib.split import items_of_users
 from twotower_lib.towers import embed_catalogue, embed_queries
 
 RUNS = Path("runs/11_index")
-RESULTS = next(folder / "benchmarks/results" for folder in Path.cwd().parents if (folder / "benchmarks").is_dir())
-
-
-def result(name):
-    """The newest stored result of a benchmark; CONTRIBUTING.md names the command that makes it."""
-    return json.loads(sorted(RESULTS.glob(f"{name}_*.json"))[-1].read_text())
-
 
 # %% [markdown]
 # ## How far exact search goes

@@ -14,6 +14,9 @@ from twotower_lib.exercises.results import newest, result
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
+sys.path.insert(0, str(RESULTS.parent))
+
+from published import PUBLISHED  # noqa: E402
 
 PROTOCOLS = {"random": "random 80/20", "last": "last 20 % of each user"}
 COLUMNS = ("", "recall@20", "NDCG@20", "recall@20: history tower minus it")
@@ -72,6 +75,55 @@ def held_out() -> str:
     return "\n".join(lines)
 
 
+TITLES = {
+    "gowalla": "Gowalla, 29,858 users x 40,981 items",
+    "yelp2018": "Yelp2018, 31,668 users x 38,048 items",
+    "electronic": "Amazon Electronics, 13,455 users x 8,360 items",
+}
+SIZES = {"gowalla": 512, "yelp2018": 512, "electronic": 256}
+"""Dimensions of our larger towers."""
+POINT_IN_TIME = ("history tower, before", "EASE, recent", "EASE", "id towers", "popularity", "chance")
+
+
+def public() -> str:
+    """Published splits: our sides among the figures of others, the best recall first."""
+    parts = []
+    for data, title in TITLES.items():
+        asked = result(f"public-{data}", RESULTS)["test"]
+        if not asked:
+            continue
+        rows = [
+            (one.recall, f"| {one.model} | {four(one.recall)} | {four(one.ndcg)} | {one.source} |")
+            for one in PUBLISHED[data]
+        ]
+        for side, row in asked.items():
+            recall, ndcg = (f"{four(row[name]['mean'])}{between_seeds(row[name])}" for name in ("recall@20", "ndcg@20"))
+            name = NAMES.get(side, side.replace("any d", f"d {SIZES[data]}"))
+            name = name if side in NAMES or side == "popularity" else f"**{name}**"
+            seconds = f", {max(row['seconds']):.0f} s" if len(row["seconds"]) > 1 else ""
+            rows.append((row["recall@20"]["mean"], f"| {name} | {recall} | {ndcg} | here{seconds} |"))
+        rows.sort(reverse=True)
+        head = [f"| **{title}** | R@20 | N@20 | from |", "|---|---|---|---|"]
+        parts.append("\n".join([*head, *(row for _, row in rows)]))
+    leaks = result("leaks_ml-100k", RESULTS)["time"]["sides"]
+    head = ["| **MovieLens 100K, point in time** | R@20 | N@20 |", "|---|---|---|"]
+    rows_in_time = [
+        f"| {name} | {decimal(leaks[name]['recall@20']['mean'])} | {decimal(leaks[name]['ndcg@20']['mean'])} |"
+        for name in POINT_IN_TIME
+    ]
+    return "\n\n".join([*parts, "\n".join([*head, *rows_in_time])])
+
+
+def four(value: float) -> str:
+    """Four digits, as papers write them."""
+    return f"{value:.4f}".replace("0.", ".", 1)
+
+
+def between_seeds(metric: dict[str, Any]) -> str:
+    """The distance between seeds, where there are several."""
+    return f" ± {four(metric['spread'])}" if len(metric["seeds"]) > 1 else ""
+
+
 def quickstart() -> str:
     """What the quickstart printed after training when its result was stored."""
     printed = newest("quickstart", RESULTS).read_text().splitlines()
@@ -99,6 +151,34 @@ def speed() -> str:
             f"`twotower --help` is there after {help_:.1f} s.",
         ]
     )
+
+
+LOSSES = {
+    "blocked, no log q, no masks": "blocked, bare",
+    "blocked, log q and both masks": "blocked, log q and both masks",
+    "whole table, no log q, no masks": "whole table, bare",
+    "whole table, log q and both masks": "whole table, log q and both masks",
+    "the same in a checkpoint": "the same in `torch.utils.checkpoint`",
+}
+
+
+def loss() -> str:
+    """A loss with its gradients beside the three matmuls that none can do without: on a CPU, and on a GPU."""
+    table = {name: one for name, one in result("loss-batch", RESULTS).items() if name.startswith("gowalla")}
+    sizes = [f"{int(name.split(', ')[1]):,}" for name in table]
+    lines = [f"| one thread, d 64, batches of Gowalla: times the three matmuls, extra memory | {' | '.join(sizes)} |"]
+    lines.append("|---" * (len(sizes) + 1) + "|")
+    for name, label in LOSSES.items():
+        rows = [one["rows"].get(name) for one in table.values()]
+        cells = [f"{row['x_floor']:.2f}, {row['peak_mb']:,.0f} MB" if row else "" for row in rows]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    large = [one["rows"] for name, one in result("loss-batch-gpu", RESULTS).items() if "262144" in name]
+    lines += ["", "| one H200, d 128, batch 262,144 | bfloat16 | float32 | float32 as TF32 |", "|---|---|---|---|"]
+    for name in list(LOSSES)[:2]:
+        rows = [one[name] for one in large]
+        cells = [f"{one['x_floor']:.2f}, {one['peak_mb']:,.0f} MB, {one['seconds']:.2f} s" for one in rows]
+        lines.append(f"| {LOSSES[name]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def index() -> str:
@@ -165,9 +245,11 @@ MAKERS = {
     "quickstart": quickstart,
     "results": results,
     "speed": speed,
+    "loss": loss,
     "index": index,
     "trade": trade,
     "held-out": held_out,
+    "public": public,
 }
 
 
