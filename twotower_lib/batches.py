@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from twotower_lib.data import Interactions, Rows
-from twotower_lib.errors import SettingError
+from twotower_lib.errors import SettingError, need
 from twotower_lib.features import Codes, Features, HistorySettings
 from twotower_lib.ranking import Ragged
 from twotower_lib.seeding import child
@@ -80,6 +80,7 @@ class Batches:
     ) -> None:
         if batch_size < 2:
             raise SettingError(f"a batch of {batch_size}", "2 events or more, since they are each other's negatives")
+        need(uniform_negatives >= 0, "uniform_negatives", uniform_negatives, "0 or more")
         self.train, self.features, self.history, self.seed = train, features, history, seed
         self.user_features, self.item_features = tuple(user_features), tuple(item_features)
         self.batch_size = min(batch_size, len(train))

@@ -186,7 +186,10 @@ class Progress:
 def batch_loss(
     towers: TwoTower, batch: Batch, settings: LossSettings, *, embed_chunk: int = 0, precision: str = "float32"
 ) -> Tensor:
-    """The loss of one batch: both towers, the masks that are switched on, log q."""
+    """The loss of one batch: both towers, the masks that are switched on, log q.
+
+    `embed_chunk` and `precision` are those of `TrainSettings`.
+    """
     with torch.autocast(batch.items.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         user = _embedded(towers.embed_users, batch.user, batch.items[: len(batch)], embed_chunk)
         item = _embedded(towers.embed_items, batch.item, batch.items, embed_chunk)
@@ -212,7 +215,7 @@ def _embedded(
 
     The backward pass goes through the chunks one by one and computes each anew, with the same dropout (Gao et al. 2021,
     "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", section 3.2). Loss and gradients are
-    those of the whole batch.
+    those of the whole batch. Of `items` only number and device are read.
     """
     if not chunk:
         return embed(inputs)
