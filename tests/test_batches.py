@@ -232,6 +232,11 @@ def test_uniform_negatives_are_items_of_train(made, events):
     assert set(torch.cat(drawn).tolist()) == set(train.item.tolist())
 
 
+def test_fewer_uniform_negatives_than_none(made):
+    with pytest.raises(SettingError, match=r"^uniform_negatives = -1\nneeded: 0 or more$"):
+        made(uniform_negatives=-1)
+
+
 def test_uniform_negatives_differ_between_steps(made):
     one, other = (batch.items[16:] for batch in list(made(uniform_negatives=50).epoch(0))[:2])
     assert not torch.equal(one, other)

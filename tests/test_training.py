@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import signal
 import threading
@@ -19,8 +20,9 @@ import torch
 from tests.golden.toy_losses import FILE, RECIPES, losses
 from tests.oracles.naive_loss import naive_corrected_loss, naive_loss
 from twotower_lib import recipe, training
-from twotower_lib.diagnostics import diagnose, fixed_sample
+from twotower_lib.diagnostics import diagnose, fixed_sample, with_gradients
 from twotower_lib.errors import ArtifactError, SettingError
+from twotower_lib.losses import corrected_log_q_softmax, in_batch_softmax
 from twotower_lib.metrics import METRICS
 from twotower_lib.training import (
     LossSettings,
@@ -279,6 +281,67 @@ def test_a_run_in_chunks_trains(tmp_path):
     found = log(trained(tmp_path / "run", *SMALL, "train.embed_chunk=50"))
     expected = log(trained(tmp_path / "whole", *SMALL))
     np.testing.assert_allclose([line["loss"] for line in found], [line["loss"] for line in expected], rtol=1e-5)
+
+
+def by_the_plain_functions(phase, batch):
+    """Loss and gradients of the batch, as `loss_and_gradients` gives them, from the table of all its cells."""
+    towers = phase.towers.double()
+    towers.zero_grad()
+    torch.manual_seed(1)
+    user, item = towers.embed_users(batch.user), towers.embed_items(batch.item)
+    options = {"temperature": towers.temperature, "log_q": batch.log_q, "drop": no_negatives(batch, phase.loss)}
+    if phase.loss.form == "corrected":
+        loss = corrected_log_q_softmax(user, item, candidates=batch.items, **options)
+    else:
+        loss = in_batch_softmax(user, item, **options)
+    loss.backward()
+    return {"loss": loss.detach(), **{name: one.grad.clone() for name, one in towers.named_parameters()}}
+
+
+@pytest.mark.parametrize("chunk", [0, 50, 128, 1000])  # 128: the items' second chunk has the 30 drawn ones
+@pytest.mark.parametrize("form", ["classic", "corrected"])
+def test_uniform_negatives_reach_the_loss(form, chunk):
+    """Each of the 30 columns is a negative of every row that does not know its item."""
+    phase = phase_of(*SMALL, *DEEP, f"loss.form={form}", "train.uniform_negatives=30")
+    phase.towers.eval()
+    phase.batches.log_q = phase.batches.log_q.double()
+    batch = next(phase.batches.epoch(0))
+    assert (len(batch), len(batch.items)) == (128, 158)
+    torch.testing.assert_close(
+        loss_and_gradients(phase, chunk), by_the_plain_functions(phase, batch), rtol=1e-10, atol=1e-12
+    )
+    known = [set(batch.known_item[batch.known_row == row].tolist()) for row in range(128)]
+    assert any(known)
+    drop = no_negatives(batch, phase.loss)
+    assert drop[:, 128:].tolist() == [[item in known[row] for item in batch.items[128:].tolist()] for row in range(128)]
+
+
+def test_a_step_counts_the_uniform_negatives():
+    """Equal scores without corrections cost the log of all columns."""
+    phase = phase_of(*SMALL, *PLAIN, "model.init_scale=1e-9", "train.uniform_negatives=30")
+    assert phase.step(next(phase.batches.epoch(0)), 0) == pytest.approx(math.log(158), abs=1e-5)
+
+
+def test_a_run_with_uniform_negatives_and_chunks(tmp_path):
+    lines = log(trained(tmp_path / "run", *SMALL, "train.uniform_negatives=30", "train.embed_chunk=50"))
+    assert {line["chance_loss"] for line in lines} == {math.log(158)}
+    losses_of_choose = [line["loss"] for line in lines if line["phase"] == "choose"]
+    assert losses_of_choose[-1] < losses_of_choose[0]
+
+
+def test_the_fixed_sample_has_no_extra_negatives():
+    sample = fixed_sample(phase_of(*SMALL, "train.uniform_negatives=30").batches)
+    assert len(sample) == len(sample.items) == 128
+    assert torch.equal(sample.items, fixed_sample(phase_of(*SMALL).batches).items)
+
+
+def test_the_gradient_norm_of_lazy_tables_is_that_of_dense_ones():
+    found = {}
+    for lazy in (False, True):
+        phase = phase_of(*SMALL, f"train.lazy_tables={lazy}")
+        phase.step(next(phase.batches.epoch(0)), 0)
+        found[lazy] = with_gradients({}, phase.towers)
+    assert found[True] == pytest.approx(found[False], rel=1e-5)
 
 
 # The whole run -------------------------------------------------------------------------------------------------------
@@ -616,6 +679,34 @@ def test_a_damaged_checkpoint_is_refused(run, tmp_path):
         recipe.resume(out)
 
 
+def of_an_older_version(run):
+    """The last checkpoint as it was written when a phase had one optimiser."""
+    state = load_state(run / "last")
+    state["optimiser"] = state.pop("optimisers")[0]
+    training.save_state(run / "last", state)
+
+
+def test_an_older_run_that_was_stopped_is_not_resumed(tmp_path, monkeypatch):
+    stopped = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "_is_patience_over", lambda self, position: signal.raise_signal(signal.SIGTERM))
+        assert not recipe.train(recipe.compose(SMALL), stopped)
+    of_an_older_version(stopped)
+    with pytest.raises(ArtifactError) as caught:
+        recipe.resume(stopped)
+    assert str(caught.value) == (
+        "a checkpoint of an older version\nneeded: a checkpoint that holds the state of every optimiser\n"
+        "to do: resume it with that version, or train the run anew"
+    )
+
+
+def test_an_older_run_that_is_complete_is_left_as_it_is(run, tmp_path):
+    out = shutil.copytree(run, tmp_path / "run")
+    of_an_older_version(out)
+    assert recipe.resume(out)
+    assert same(weights(out, "last"), weights(run, "last"))
+
+
 def test_loaded_towers_do_not_drop_anything(run):
     phase = phase_of(*EVERY_DRAW)
     assert not load_towers(run / "best", phase.features, phase.towers.settings).training
@@ -632,6 +723,16 @@ def test_loaded_towers_do_not_drop_anything(run):
 def test_settings_out_of_range(setting, value):
     with pytest.raises(SettingError, match=rf"train\.{setting} = {value}"):
         TrainSettings(**{setting: value})
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["uniform_negatives=1.5", "embed_chunk=half", "uniform_negatives=null", "lazy_tables=2.5", "uniform_negatives=-1"],
+)
+def test_a_nonsensical_value_is_refused_by_its_name(override):
+    name, _, value = override.partition("=")
+    with pytest.raises(SettingError, match=rf"^train\.{name} = {re.escape(value)}\nneeded: "):
+        recipe.compose([f"train.{override}"])
 
 
 def test_lazy_tables_know_no_weight_decay():

@@ -27,7 +27,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from twotower_lib.errors import SettingError, nearest
+from twotower_lib.errors import need, need_known
 from twotower_lib.ranking import NOTHING, Rows, blocks
 
 CLASSES = {"flat": faiss.IndexFlat, "hnsw": faiss.IndexHNSWFlat, "ivf": faiss.IndexIVFFlat}
@@ -77,12 +77,10 @@ class IndexSettings:
     """pq, ivfpq: candidates scored by their vectors for each item that is wanted."""
 
     def __post_init__(self) -> None:
-        if self.kind not in CLASSES:
-            raise SettingError(f"index.kind = {self.kind}", ", ".join(CLASSES), nearest(self.kind, CLASSES))
+        need_known("index.kind", self.kind, CLASSES)
         for name, least in LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise SettingError(f"index.{name} = {value}", f"{least} or more")
+            need(value is None or value >= least, f"index.{name}", value, f"{least} or more")
 
     def lists_of(self, n_items: int) -> int:
         """How many lists so many items are put into."""

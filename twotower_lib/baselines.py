@@ -26,7 +26,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from twotower_lib.data import Interactions, Rows
-from twotower_lib.errors import SettingError, ShapeError, nearest
+from twotower_lib.errors import SettingError, ShapeError, nearest, need
 from twotower_lib.ranking import Queries, Ragged, Recommendations, Recommender, blocks
 from twotower_lib.seeding import child, torch_child
 from twotower_lib.topk import rank_scores
@@ -94,7 +94,7 @@ class RandomSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _need(self.seed >= 0, "seed", self.seed, "0 or larger")
+        need(self.seed >= 0, "seed", self.seed, "0 or larger")
 
 
 class Random(_Scored):
@@ -161,8 +161,8 @@ class ItemKNNSettings:
     """Added to the denominator of the cosine; pulls similarities that rest on few users towards 0."""
 
     def __post_init__(self) -> None:
-        _need(self.neighbours >= 1, "neighbours", self.neighbours, "1 or more")
-        _need(self.shrink >= 0, "shrink", self.shrink, "0 or larger")
+        need(self.neighbours >= 1, "neighbours", self.neighbours, "1 or more")
+        need(self.shrink >= 0, "shrink", self.shrink, "0 or larger")
 
 
 class ItemKNN(_Scored):
@@ -220,7 +220,7 @@ class EASESettings:
     """Where the Gram matrix is inverted."""
 
     def __post_init__(self) -> None:
-        _need(self.regularisation > 0, "regularisation", self.regularisation, "above 0")
+        need(self.regularisation > 0, "regularisation", self.regularisation, "above 0")
 
 
 class EASE(_Scored):
@@ -279,13 +279,13 @@ class IALSSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _need(self.factors >= 1, "factors", self.factors, "1 or more")
-        _need(self.alpha0 > 0, "alpha0", self.alpha0, "above 0")
-        _need(self.regularisation > 0, "regularisation", self.regularisation, "above 0")
-        _need(self.nu >= 0, "nu", self.nu, "0 or larger")
-        _need(self.deviation > 0, "deviation", self.deviation, "above 0")
-        _need(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        _need(self.seed >= 0, "seed", self.seed, "0 or larger")
+        need(self.factors >= 1, "factors", self.factors, "1 or more")
+        need(self.alpha0 > 0, "alpha0", self.alpha0, "above 0")
+        need(self.regularisation > 0, "regularisation", self.regularisation, "above 0")
+        need(self.nu >= 0, "nu", self.nu, "0 or larger")
+        need(self.deviation > 0, "deviation", self.deviation, "above 0")
+        need(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        need(self.seed >= 0, "seed", self.seed, "0 or larger")
 
 
 class IALS(_Scored):
@@ -360,11 +360,6 @@ def solve_side(
 
 
 # --- all --------------------------------------------------------------------------------------------------------------
-
-
-def _need(holds: bool, name: str, came: object, needed: str) -> None:
-    if not holds:
-        raise SettingError(f"{name} = {came}", needed)
 
 
 @dataclass(frozen=True, kw_only=True)

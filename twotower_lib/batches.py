@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from twotower_lib.data import Interactions, Rows
-from twotower_lib.errors import SettingError
+from twotower_lib.errors import SettingError, need
 from twotower_lib.features import Codes, Features, HistorySettings
 from twotower_lib.ranking import Ragged
 from twotower_lib.seeding import child
@@ -29,7 +29,7 @@ from twotower_lib.seeding import child
 class Batch:
     """One row an event: what both towers read, and what the loss must know of the candidates.
 
-    Row i's positive is candidate i; candidates beyond the rows are extra negatives.
+    Its length is that of its rows. Row i's positive is candidate i; candidates beyond the rows are extra negatives.
     """
 
     user: Mapping[str, Codes]
@@ -80,16 +80,17 @@ class Batches:
     ) -> None:
         if batch_size < 2:
             raise SettingError(f"a batch of {batch_size}", "2 events or more, since they are each other's negatives")
+        need(uniform_negatives >= 0, "uniform_negatives", uniform_negatives, "0 or more")
         self.train, self.features, self.history, self.seed = train, features, history, seed
         self.user_features, self.item_features = tuple(user_features), tuple(item_features)
         self.batch_size = min(batch_size, len(train))
         self.known_positives, self.uniform_negatives, self.device = known_positives, uniform_negatives, device
         self.seen = Ragged.grouped(train.user, train.item, train.n_users)
         self._known_items = np.flatnonzero(train.item_counts)
-        self.log_q = torch.from_numpy(self._log_q()).to(device)
+        self.log_q = self._on_device(self._log_q())
         self._shelf = _Lists(self.seen, device)
-        self._codes = torch.from_numpy(features.item_codes).to(device)
-        self._event_place = torch.from_numpy(_places(train, self.seen)).to(device)
+        self._codes = self._on_device(features.item_codes)
+        self._event_place = self._on_device(_places(train))
 
     def _log_q(self) -> np.ndarray:
         """For each item the logarithm of its expected share of a batch's candidates; 0 for items outside train.
@@ -123,21 +124,19 @@ class Batches:
     def _batch(self, events: Rows, shelf: Tensor, epoch: int, step: int) -> Batch:
         users, positives = self.train.user[events], self.train.item[events]
         candidates = np.concatenate([positives, self._uniform(epoch, step)])
-        items = torch.from_numpy(candidates).to(self.device)
+        coded = self.features.of_items(candidates, self.item_features)
+        items = self._on_device(candidates)
         history = child(self.seed, "history", epoch, step)
         known_row, known_item = self._shelf.take(users if self.known_positives else users[:0])
         return Batch(
             user={name: self._user_codes(name, events, shelf, history) for name in self.user_features},
-            item={name: one.to(self.device) for name, one in self._item_codes(candidates).items()},
+            item={name: one.to(self.device) for name, one in coded.items()},
             items=items,
             log_q=self.log_q[items],
             known_row=known_row,
             known_item=known_item,
             n_rows=len(events),
         )
-
-    def _item_codes(self, items: Rows) -> Mapping[str, Codes]:
-        return self.features.of_items(items, self.item_features)
 
     def _uniform(self, epoch: int, step: int) -> Rows:
         """Items of train, each as likely as any other."""
@@ -153,7 +152,7 @@ class Batches:
         """The items of each user one after the other: in the order of time, or with `set` shuffled for this epoch."""
         if "history" not in self.user_features or self.features.history_mode == "before":
             return self._shelf.values
-        luck = torch.from_numpy(child(self.seed, "shelf", epoch).random(len(self.train))).to(self.device)
+        luck = self._on_device(child(self.seed, "shelf", epoch).random(len(self.train)))
         order = luck.argsort(stable=True)
         return self._shelf.values[order[self._shelf.owners[order].argsort(stable=True)]]
 
@@ -172,8 +171,7 @@ class Batches:
             place = self._event_place[self._on_device(events)][:, None] - 1 - step
             there = place >= first
         else:
-            start = self._on_device(generator.integers(0, self.seen.lengths[users]))[:, None]
-            place = start + step
+            place = self._on_device(generator.integers(0, self.seen.lengths[users]))[:, None] + step
             place = first + place - count * (place >= count)
             there = step < count
         items = shelf.index_select(0, torch.where(there, place, 0).view(-1)).view(there.shape)
@@ -205,7 +203,7 @@ class _Lists:
         return owner, self.values.index_select(0, places)
 
 
-def _places(train: Interactions, seen: Ragged) -> Rows:
+def _places(train: Interactions) -> Rows:
     """For each event where its user's list holds the first event of the same second; what came before ends there.
 
     Without times it is the place of the event itself.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import compress, islice
 from typing import SupportsIndex
@@ -226,23 +226,18 @@ class DataSettings:
         own_files.separator_of(self.interactions, self.separator)
 
     def _check_published(self) -> None:
-        defaults = DataSettings.__dataclass_fields__
-        for name in ("interactions", "test", "items", "users", "separator"):
-            if getattr(self, name) != defaults[name].default:
-                raise self._for_own_files(name)
-        if self.columns != ColumnSettings():
-            raise self._for_own_files("columns")
+        own = {**dict.fromkeys(("interactions", "test", "items", "users", "separator")), "columns": ColumnSettings()}
+        for name, default in own.items():
+            if getattr(self, name) != default:
+                raise SettingError(
+                    f"data.{name} is given, but data.source = {self.source}",
+                    f"data.{name} belongs to a person's own files",
+                    f"give data=csv, or leave data.{name} out",
+                )
         if self.min_rating is not None and not SOURCES[self.source].has_ratings:
             raise SettingError(
                 f"data.min_rating = {self.min_rating}", f"no such bound: {self.source} has no ratings", "leave it out"
             )
-
-    def _for_own_files(self, name: str) -> SettingError:
-        return SettingError(
-            f"data.{name} is given, but data.source = {self.source}",
-            f"data.{name} belongs to a person's own files",
-            f"give data=csv, or leave data.{name} out",
-        )
 
 
 def load(settings: DataSettings) -> Dataset:
@@ -263,15 +258,7 @@ def load(settings: DataSettings) -> Dataset:
 
 def _own(settings: DataSettings) -> OwnFiles:
     assert settings.interactions is not None
-    return OwnFiles(
-        interactions=settings.interactions,
-        test=settings.test,
-        items=settings.items,
-        users=settings.users,
-        columns=settings.columns,
-        separator=settings.separator,
-        category_separator=settings.category_separator,
-    )
+    return OwnFiles(**{one.name: getattr(settings, one.name) for one in fields(OwnFiles)})
 
 
 def _verify(dataset: Dataset, fetched: Fetched) -> None:

@@ -1,6 +1,6 @@
 """What a training run says of itself after every epoch: five things to plot, and one alarm.
 
-    loss            beside ln(batch) (`training.Progress`)
+    loss            beside that of equal logits, ln(candidates) (`training.Progress`)
     gradient        its norm, a side: 0 for a tower that nothing reaches
     scores          of positives and of negatives, as counts in fixed bins
     geometry        lengths before the normalisation, alignment, uniformity, dimensions in use
@@ -138,7 +138,7 @@ def with_gradients(so_far: Mapping[str, float], towers: TwoTower) -> dict[str, f
 
 
 def fixed_sample(batches: Batches) -> Batch:
-    """The first events of the first epoch, always the same."""
+    """The first events of the first epoch, always the same, without extra negatives."""
     few = copy.copy(batches)
     few.batch_size, few.uniform_negatives = min(SAMPLE, batches.batch_size), 0
     return next(few.epoch(0))

@@ -81,6 +81,26 @@ class ArtifactError(TwoTowerError):
     """A saved folder is missing, incomplete, damaged, or of another kind."""
 
 
+def need(holds: bool, setting: str, came: object, needed: str) -> None:
+    """Refuse the value of a setting unless something holds.
+
+    Raises:
+        SettingError: it does not.
+    """
+    if not holds:
+        raise SettingError(f"{setting} = {came}", needed)
+
+
+def need_known(setting: str, came: str, known: Iterable[str]) -> None:
+    """Refuse a name that is none of those known.
+
+    Raises:
+        SettingError: with the nearest known name.
+    """
+    if came not in known:
+        raise SettingError(f"{setting} = {came}", ", ".join(known), nearest(came, known))
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The clause that helps after a misspelt name.
 

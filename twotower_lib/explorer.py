@@ -126,9 +126,8 @@ def for_person(models: Models, user: str, k: int = 10, later: Ragged | None = No
 
 def for_history(models: Models, items: Sequence[int], k: int = 10) -> Answer:
     """The k best items of each model for a person without an id who likes these item rows, oldest first."""
-    return _recommended(
-        models, f"A person who likes {len(items)} item{'s' * (len(items) != 1)}.", Queries.of_history(items), k
-    )
+    question = f"A person who likes {len(items)} item{'s' * (len(items) != 1)}."
+    return _recommended(models, question, Queries.of_history(items), k)
 
 
 def similar_to(models: Models, item: int, k: int = 10) -> Answer:
@@ -170,12 +169,8 @@ def _recommended(models: Models, question: str, query: Queries, k: int, later: l
     for name, bundle in models.items():
         found = bundle.retriever.recommend(query, k, query.history)
         lists[name] = _lines(first, found, _contributions(bundle, query, found), later or [])
-    return Answer(
-        question,
-        tuple(titled(first.catalogue, row) for row in query.history[0][::-1].tolist()),
-        lists,
-        later is not None,
-    )
+    history = tuple(titled(first.catalogue, row) for row in query.history[0][::-1].tolist())
+    return Answer(question, history, lists, later is not None)
 
 
 def _contributions(bundle: Bundle, query: Queries, found: Recommendations) -> Contributions | None:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from twotower_lib.data import Catalogue, Interactions, People, Rows
-from twotower_lib.errors import SettingError
+from twotower_lib.errors import SettingError, need
 from twotower_lib.ranking import Queries, Ragged, offsets_of
 
 USER_FEATURES = ("id", "history", "categories")
@@ -42,12 +42,9 @@ class HistorySettings:
     """Chance that a sampled item is left out of a training example."""
 
     def __post_init__(self) -> None:
-        if self.mode not in ("auto", "set", "before"):
-            raise SettingError(f"history.mode = {self.mode}", "auto, set or before")
-        if self.length < 1:
-            raise SettingError(f"history.length = {self.length}", "1 or more")
-        if not 0 <= self.dropout < 1:
-            raise SettingError(f"history.dropout = {self.dropout}", "a chance from 0 to below 1")
+        need(self.mode in ("auto", "set", "before"), "history.mode", self.mode, "auto, set or before")
+        need(self.length >= 1, "history.length", self.length, "1 or more")
+        need(0 <= self.dropout < 1, "history.dropout", self.dropout, "a chance from 0 to below 1")
 
     def mode_for(self, protocol: str) -> str:
         """The mode with `auto` resolved for a split protocol."""
@@ -119,13 +116,10 @@ class Features:
 
     def of_users(self, queries: Queries, names: Sequence[str]) -> dict[str, Codes]:
         """The codes of these user features for each query; an unknown person has code 0 and no categories."""
-        made = {}
-        for name in names:
-            if name == "history":
-                made[name] = self.history(queries.history)
-            else:
-                made[name] = self.of_user_rows(queries.user, name)
-        return made
+        return {
+            name: self.history(queries.history) if name == "history" else self.of_user_rows(queries.user, name)
+            for name in names
+        }
 
     def of_user_rows(self, users: Rows, name: str) -> Codes:
         """The codes of a feature that depends on the user row alone."""

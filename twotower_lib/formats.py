@@ -127,13 +127,8 @@ def _lightgcn(paths: tuple[Path, ...]) -> Tables:
 
 
 def _ir_benchmark(paths: tuple[Path, ...]) -> Tables:
-    """`train.tsv` and `test.tsv`, a header and a line a pair."""
-    train = [line.split("\t") for line in _lines(paths, "train.tsv")[1:]]
-    test = [line.split("\t") for line in _lines(paths, "test.tsv")[1:]]
-    return Tables(
-        events=Events([row[0] for row in train], [row[1] for row in train]),
-        test=Events([row[0] for row in test], [row[1] for row in test]),
-    )
+    """`train.tsv` and `test.tsv`, a header and a line `user item`."""
+    return Tables(events=_listed(_lines(paths, "train.tsv")[1:]), test=_listed(_lines(paths, "test.tsv")[1:]))
 
 
 def _toy(paths: tuple[Path, ...]) -> Tables:

@@ -17,7 +17,7 @@ from twotower_lib.data import Interactions, Rows
 from twotower_lib.errors import SplitError
 from twotower_lib.metrics import Values
 from twotower_lib.protocols import Questions
-from twotower_lib.ranking import Ragged
+from twotower_lib.ranking import Queries, Ragged
 
 NEVER = np.iinfo(np.int64).max
 
@@ -32,7 +32,7 @@ def of_the_future(asked: Questions) -> pd.DataFrame:
     Raises:
         SplitError: the events have no times.
     """
-    times, known = _times(asked), _times_of(asked.known)
+    times, known = _times_of(asked.queries), _times_of(asked.known)
     theirs = Ragged.grouped(asked.known.user, known, asked.known.n_users).take(asked.queries.user)
     own_later = np.bincount(theirs.owners[theirs.values > times[theirs.owners]], minlength=len(asked))
     own = theirs.lengths
@@ -65,17 +65,12 @@ def not_yet_seen(shown: Rows, asked: Questions, first: Rows) -> Values:
         SplitError: the questions have no times.
     """
     is_shown = shown >= 0
-    too_early = (first[shown] > _times(asked)[:, None]) & is_shown
+    too_early = (first[shown] > _times_of(asked.queries)[:, None]) & is_shown
     return too_early.sum(1) / np.maximum(is_shown.sum(1), 1)
 
 
-def _times(asked: Questions) -> Rows:
-    if asked.queries.time is None:
-        raise SplitError("questions without times", "events with times, so that one can say what came later")
-    return asked.queries.time
-
-
-def _times_of(events: Interactions) -> Rows:
-    if events.time is None:
-        raise SplitError("events without times", "events with times, so that one can say what came later")
-    return events.time
+def _times_of(asked_or_met: Queries | Interactions) -> Rows:
+    if asked_or_met.time is None:
+        what = "questions" if isinstance(asked_or_met, Queries) else "events"
+        raise SplitError(f"{what} without times", "events with times, so that one can say what came later")
+    return asked_or_met.time

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twotower_lib.data import Dataset, Interactions, Rows
-from twotower_lib.errors import LeakError, SettingError, SplitError, nearest
+from twotower_lib.errors import LeakError, SplitError, need, need_known
 from twotower_lib.ranking import Ragged
 from twotower_lib.seeding import child
 
@@ -60,13 +60,11 @@ class SplitSettings:
     """Seed of the protocols that draw. It is apart from the seed of the run, so that several runs share one split."""
 
     def __post_init__(self) -> None:
-        if self.protocol not in LEAKS:
-            raise SettingError(f"split.protocol = {self.protocol}", ", ".join(LEAKS), nearest(self.protocol, LEAKS))
-        if self.seed < 0:
-            raise SettingError(f"split.seed = {self.seed}", "0 or more")
+        need_known("split.protocol", self.protocol, LEAKS)
+        need(self.seed >= 0, "split.seed", self.seed, "0 or more")
         for name in ("test", "valid", "asked"):
-            if not 0 < getattr(self, name) < 1:
-                raise SettingError(f"split.{name} = {getattr(self, name)}", "a share above 0 and below 1")
+            share = getattr(self, name)
+            need(0 < share < 1, f"split.{name}", share, "a share above 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -274,11 +272,5 @@ def _joined(train: Interactions, test: Interactions) -> tuple[Interactions, Mask
     user, item = np.concatenate([train.user, test.user]), np.concatenate([train.item, test.item])
     is_test = np.arange(len(user)) >= len(train)
     order = np.lexsort((item, user) if time is None else (item, time, user))
-    both = replace(
-        train,
-        user=user[order],
-        item=item[order],
-        time=None if time is None else time[order],
-        rating=None if rating is None else rating[order],
-    )
-    return both, is_test[order]
+    both = replace(train, user=user, item=item, time=time, rating=rating)
+    return both.take(order), is_test[order]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from twotower_lib.data import Rows
-from twotower_lib.errors import SettingError, nearest
+from twotower_lib.errors import SettingError, nearest, need, need_known
 from twotower_lib.features import ITEM_FEATURES, UNKNOWN, USER_FEATURES, Codes, Features
 from twotower_lib.ranking import Queries, blocks
 
@@ -48,10 +48,7 @@ class HeadSettings:
     def __post_init__(self) -> None:
         if self.depth < 0 or self.width < 1:
             raise SettingError(f"a head of depth {self.depth} and width {self.width}", "depth >= 0 and width >= 1")
-        if self.activation not in ACTIVATIONS:
-            raise SettingError(
-                f"activation = {self.activation}", ", ".join(ACTIVATIONS), nearest(self.activation, ACTIVATIONS)
-            )
+        need_known("activation", self.activation, ACTIVATIONS)
         _check_chance("dropout of a head", self.dropout)
 
 
@@ -97,11 +94,9 @@ class TowerSettings:
                     raise SettingError(f"model.{side} has a feature {name}", ", ".join(known), nearest(name, known))
             if not names or len(set(names)) < len(names):
                 raise SettingError(f"model.{side} = {list(names)}", "one feature or more, each once")
-        if self.dim < 1:
-            raise SettingError(f"model.dim = {self.dim}", "1 or more")
+        need(self.dim >= 1, "model.dim", self.dim, "1 or more")
         for name in ("max_scale", "init_scale", "half_life"):
-            if not getattr(self, name) > 0:
-                raise SettingError(f"model.{name} = {getattr(self, name)}", "a number above 0")
+            need(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "a number above 0")
         if not (self.temperature > 0 and 1 / self.temperature <= self.max_scale):
             raise SettingError(
                 f"model.temperature = {self.temperature}", f"at least 1 / max_scale = {1 / self.max_scale}"
@@ -116,8 +111,7 @@ class TowerSettings:
             raise SettingError(came, "user: [id, history], or item: [id, categories]")
 
     def _check_pooling(self) -> None:
-        if self.pooling not in POOLINGS:
-            raise SettingError(f"model.pooling = {self.pooling}", ", ".join(POOLINGS), nearest(self.pooling, POOLINGS))
+        need_known("model.pooling", self.pooling, POOLINGS)
         if self.pooling != "mean" and "history" not in self.user:
             raise SettingError(f"model.pooling = {self.pooling} without a history", "user: [history, ...]")
 
@@ -132,8 +126,7 @@ class TowerSettings:
 
 
 def _check_chance(name: str, chance: float) -> None:
-    if not 0 <= chance < 1:
-        raise SettingError(f"{name} = {chance}", "a chance from 0 to below 1")
+    need(0 <= chance < 1, name, chance, "a chance from 0 to below 1")
 
 
 class Head(nn.Sequential):
@@ -299,23 +292,21 @@ class TwoTower(nn.Module):
 
     def embed_users(self, inputs: Mapping[str, Codes]) -> Float[Tensor, "batch vector"]:
         """Query embeddings, ready for an inner-product index."""
-        if self.settings.drops_ids(self.settings.user):
-            inputs = self._without_some_ids(inputs)
+        inputs = self._without_some_ids(inputs, self.settings.user)
         vectors = self._normalised(self.user(inputs))
         return vectors if self.bias is None else torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1)
 
     def embed_items(self, inputs: Mapping[str, Codes]) -> Float[Tensor, "batch vector"]:
         """Item embeddings, ready for an inner-product index."""
-        if self.settings.drops_ids(self.settings.item):
-            inputs = self._without_some_ids(inputs)
+        inputs = self._without_some_ids(inputs, self.settings.item)
         vectors = self._normalised(self.item(inputs))
         if self.bias is None:
             return vectors
         return torch.cat([vectors, self.temperature * pooled(self.bias, inputs["id"])], dim=1)
 
-    def _without_some_ids(self, inputs: Mapping[str, Codes]) -> Mapping[str, Codes]:
+    def _without_some_ids(self, inputs: Mapping[str, Codes], side: tuple[str, ...]) -> Mapping[str, Codes]:
         """In training, ids are made unknown by chance; an item loses its bias with it, as a new item has none."""
-        if not self.training:
+        if not (self.training and self.settings.drops_ids(side)):
             return inputs
         codes = inputs["id"].values
         stays = torch.rand(len(codes), device=codes.device) >= self.settings.id_dropout

@@ -4,7 +4,7 @@ A run has two phases. `choose` trains on train without validation, asks validati
 best one. `refit` starts anew on train with validation, for as many epochs as were best; its learning rate falls to 0 at
 their end. A run folder holds
 
-    log.jsonl      a line an epoch: loss beside ln(batch), the loss of equal logits, pairs a second, diagnosis, metrics
+    log.jsonl      a line an epoch: loss beside that of equal logits, pairs a second, diagnosis, metrics
     last/          the newest checkpoint, from which the run is resumed
     best/          the towers of the best epoch of `choose`: what is judged on validation
     final/         the towers after `refit`: what is judged on test, and exported
@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 from twotower_lib.batches import Batch, Batches
 from twotower_lib.diagnostics import Diagnosis, diagnose, fixed_sample, scalars, with_gradients
-from twotower_lib.errors import ArtifactError, SettingError, nearest
+from twotower_lib.errors import ArtifactError, SettingError, nearest, need
 from twotower_lib.evaluation import measure
 from twotower_lib.features import Codes, Features, HistorySettings
 from twotower_lib.losses import blocked_softmax, known_positives_mask, same_item_mask
@@ -56,16 +56,8 @@ LOG = "log.jsonl"
 PHASES = ("choose", "refit")
 LOSS_FORMS = ("classic", "corrected")
 PRECISIONS = ("float32", "bfloat16")
-LEAST = {
-    "epochs": 1,
-    "batch_size": 2,
-    "warmup_steps": 0,
-    "patience": 0,
-    "checkpoint_steps": 0,
-    "threads": 1,
-    "uniform_negatives": 0,
-    "embed_chunk": 0,
-}
+LEAST = {"epochs": 1, "batch_size": 2, "threads": 1}
+LEAST |= dict.fromkeys(("uniform_negatives", "warmup_steps", "patience", "checkpoint_steps", "embed_chunk"), 0)
 """The smallest value of each count among the settings."""
 
 
@@ -83,8 +75,7 @@ class LossSettings:
     """Whether other items that the row's user is known to like are no negatives."""
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.log_q):
-            raise SettingError(f"loss.log_q = {self.log_q}", "a finite strength")
+        need(math.isfinite(self.log_q), "loss.log_q", self.log_q, "a finite strength")
         if self.form not in LOSS_FORMS:
             raise SettingError(f"loss.form = {self.form}", " or ".join(LOSS_FORMS), nearest(self.form, LOSS_FORMS))
         if self.form == "corrected" and (self.log_q != 1 or not self.same_item):
@@ -101,12 +92,12 @@ class TrainSettings:
     epochs: int = 6
     """At most so many in `choose`; the cosine of the learning rate ends there."""
     batch_size: int = 1024
-    learning_rate: float = 0.01
-    """Peak of AdamW's learning rate, reached after the warm-up."""
-    weight_decay: float = 0.0
     uniform_negatives: int = 0
     """Candidates of a batch beside its own items, drawn uniformly from the items of train: negatives that popularity
     does not choose (Yang et al. 2020, mixed negative sampling). log q is then that of the mixture."""
+    learning_rate: float = 0.01
+    """Peak of the learning rate, reached after the warm-up."""
+    weight_decay: float = 0.0
     lazy_tables: bool = False
     """Whether tables are trained by `optimisers.LazyAdam`: faster where they are much larger than a batch."""
     warmup_steps: int = 50
@@ -122,8 +113,8 @@ class TrainSettings:
     """torch threads; small models are fastest on one."""
     device: str = "cpu"
     embed_chunk: int = 0
-    """Events that the towers embed at a time, 0 for the whole batch: layers between need memory for so many only, and
-    a batch brings as many negatives as before, which the accumulation of gradients over small batches does not."""
+    """Users or items that a tower embeds at a time, 0 for all of the batch: layers between need memory for so many
+    only, and the batch brings as many negatives as before, unlike gradients accumulated over small batches."""
     precision: str = "float32"
     """float32, or bfloat16 for the matmuls of towers and loss, on a GPU; weights and sums stay float32."""
     tensorboard: bool = False
@@ -131,21 +122,16 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
-            if getattr(self, name) < least:
-                raise SettingError(f"train.{name} = {getattr(self, name)}", f"{least} or more")
+            need(getattr(self, name) >= least, f"train.{name}", getattr(self, name), f"{least} or more")
         if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
-            raise SettingError(
-                f"train.learning_rate = {self.learning_rate}, train.weight_decay = {self.weight_decay}",
-                "a positive learning rate and a weight decay of 0 or more",
-            )
+            came = f"train.learning_rate = {self.learning_rate}, train.weight_decay = {self.weight_decay}"
+            raise SettingError(came, "a positive learning rate and a weight decay of 0 or more")
         if self.lazy_tables and self.weight_decay:
             came = f"train.lazy_tables = true, train.weight_decay = {self.weight_decay}"
             raise SettingError(came, "train.weight_decay = 0: lazy Adam has none")
         if self.precision not in PRECISIONS or (self.precision == "bfloat16" and not self.device.startswith("cuda")):
-            raise SettingError(
-                f"train.precision = {self.precision}, train.device = {self.device}",
-                "float32, or bfloat16 on the device cuda",
-            )
+            came = f"train.precision = {self.precision}, train.device = {self.device}"
+            raise SettingError(came, "float32, or bfloat16 on the device cuda")
         metric, _, k = self.metric.partition("@")
         if metric not in METRICS or not k.isdigit() or int(k) < 1:
             raise SettingError(f"train.metric = {self.metric}", "a metric such as recall@20", nearest(metric, METRICS))
@@ -200,7 +186,10 @@ class Progress:
 def batch_loss(
     towers: TwoTower, batch: Batch, settings: LossSettings, *, embed_chunk: int = 0, precision: str = "float32"
 ) -> Tensor:
-    """The loss of one batch: both towers, the masks that are switched on, log q."""
+    """The loss of one batch: both towers, the masks that are switched on, log q.
+
+    `embed_chunk` and `precision` are those of `TrainSettings`.
+    """
     with torch.autocast(batch.items.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         user = _embedded(towers.embed_users, batch.user, batch.items[: len(batch)], embed_chunk)
         item = _embedded(towers.embed_items, batch.item, batch.items, embed_chunk)
@@ -226,7 +215,7 @@ def _embedded(
 
     The backward pass goes through the chunks one by one and computes each anew, with the same dropout (Gao et al. 2021,
     "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", section 3.2). Loss and gradients are
-    those of the whole batch.
+    those of the whole batch. Of `items` only number and device are read.
     """
     if not chunk:
         return embed(inputs)
@@ -315,7 +304,14 @@ class Phase:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken."""
+        """Go back to where `state` was taken.
+
+        Raises:
+            ArtifactError: the state is of an older version, which knew one optimiser only.
+        """
+        if "optimisers" not in state:
+            came, todo = "a checkpoint of an older version", "resume it with that version, or train the run anew"
+            raise ArtifactError(came, "a checkpoint that holds the state of every optimiser", todo)
         self.towers.load_state_dict(state["towers"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)

@@ -763,8 +763,8 @@ MUTANTS = [
     mutant(
         "sum of a history for its mean",
         TOWERS,
-        'mode="mean")',
-        'mode="sum")',
+        '"mean" if shares is None else "sum"',
+        '"sum"',
         "test_pooled_by_hand",
     ),
     mutant(

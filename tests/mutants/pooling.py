@@ -57,8 +57,8 @@ MUTANTS = [
     mutant(
         "ids dropped while embedding",
         TOWERS,
-        "        if not self.training:\n            return inputs\n",
-        "",
+        "if not (self.training and self.settings.drops_ids(side)):",
+        "if not self.settings.drops_ids(side):",
         "test_an_id_is_dropped_as_often_as_set_and_only_in_training",
     ),
     mutant(
@@ -85,8 +85,8 @@ MUTANTS = [
     mutant(
         "ages in training one event too old",
         BATCHES,
-        "column if is_ordered else None",
-        "column + 1 if is_ordered else None",
+        "kept % there.shape[1] if is_ordered else None",
+        "kept % there.shape[1] + 1 if is_ordered else None",
         "test_ages_in_training_are_those_of_a_question",
     ),
 ]

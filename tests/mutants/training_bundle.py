@@ -37,6 +37,27 @@ MUTANTS = [
         "test_embedding_in_chunks_changes_no_gradient",
     ),
     mutant(
+        "uniform negatives never reach the batches",
+        TRAINING,
+        "            uniform_negatives=train.uniform_negatives,\n",
+        "",
+        "test_uniform_negatives_reach_the_loss",
+    ),
+    mutant(
+        "masks without the columns beyond the rows",
+        TRAINING,
+        "[same_item_mask(batch.items, len(batch))]",
+        "[same_item_mask(batch.items)[: len(batch)].where(torch.arange(len(batch.items)) < len(batch), False)]",
+        "test_uniform_negatives_reach_the_loss",
+    ),
+    mutant(
+        "items of a chunked batch without the drawn ones",
+        TRAINING,
+        "_embedded(towers.embed_items, batch.item, batch.items, embed_chunk)",
+        "_embedded(towers.embed_items, batch.item, batch.items[: len(batch)], embed_chunk)",
+        "test_uniform_negatives_reach_the_loss",
+    ),
+    mutant(
         "cosine that does not reach 0",
         TRAINING,
         "math.cos(math.pi * (step - warmup)",
@@ -139,9 +160,9 @@ MUTANTS = [
     mutant(
         "chance line of the wrong batch",
         TRAINING,
+        "chance_loss=math.log(phase.batches.n_candidates)",
         "chance_loss=math.log(phase.batches.batch_size)",
-        "chance_loss=math.log2(phase.batches.batch_size)",
-        "test_a_line_an_epoch",
+        "test_a_run_with_uniform_negatives_and_chunks",
     ),
     # --- stopped and resumed ---
     mutant(
