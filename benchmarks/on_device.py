@@ -50,12 +50,18 @@ def asked_on_device(phase: Phase, asked: Questions, k: int) -> Measured:
     return measure(Retriever(phase.towers, phase.features, index), asked, [k])
 
 
-def curve(phase: Phase, asked: Questions, k: int, every: int = 1) -> Iterator[tuple[int, Measured]]:
-    """Train to the end of the schedule; the epochs done and what is reached, every so many epochs and at the end."""
+def epochs(phase: Phase) -> Iterator[int]:
+    """Train to the end of the schedule; the number of epochs that are done, after each."""
     step = 0
-    for epoch in range(1, phase.epochs + 1):
-        for batch in phase.batches.epoch(epoch - 1):
+    for epoch in range(phase.epochs):
+        for batch in phase.batches.epoch(epoch):
             phase.step(batch, step)
             step += 1
-        if epoch % every == 0 or epoch == phase.epochs:
-            yield epoch, asked_on_device(phase, asked, k)
+        yield epoch + 1
+
+
+def curve(phase: Phase, asked: Questions, k: int, every: int = 1) -> Iterator[tuple[int, Measured]]:
+    """Train, and every so many epochs and at the end say how many are done and what is reached."""
+    for done in epochs(phase):
+        if done % every == 0 or done == phase.epochs:
+            yield done, asked_on_device(phase, asked, k)

@@ -184,7 +184,6 @@ def plain(one: Point | Recipe) -> dict[str, Any]:
     """What the grid of a side changes, as JSON values."""
     if isinstance(one, Point):
         settings = asdict(one.settings)[one.baseline.replace("-", "_")]
-        settings.pop("device", None)
         return settings if one.last is None else {**settings, "last": one.last}
     return {
         "temperature": one.model.temperature,

@@ -1,5 +1,6 @@
 """The README's sentences, held against the stored results."""
 
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,6 +9,10 @@ import pytest
 from twotower_lib.exercises.results import result
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from published import PUBLISHED  # noqa: E402
+
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -107,3 +112,61 @@ def test_the_steps_towards_ease():
     largest = sorted(gains, key=lambda name: -gains[name])[:2]
     assert largest == ["one table", "and no mask of known positives"]
     assert gains["and the corrected loss"] < 0 > steps["of this, with two tables and a linear map"]["high"]
+
+
+# --- Published splits -------------------------------------------------------------------------------------------------
+
+SETS = ("gowalla", "electronic")
+TOWER = "history tower, d 64"
+
+
+def on_test(data, side):
+    row = newest(f"public-{data}")["test"][side]
+    return row["recall@20"]["mean"], row["ndcg@20"]["mean"]
+
+
+def published(data, model):
+    (one,) = [one for one in PUBLISHED[data] if one.model == model]
+    return one.recall, one.ndcg
+
+
+def test_the_plain_tower_beside_the_best_published_of_its_size():
+    (recall, ndcg), best = on_test("gowalla", TOWER), published("gowalla", "MF + BSL, d 64")
+    assert recall >= best[0] and -0.003 < ndcg - best[1] < 0
+    recall, ndcg = on_test("electronic", TOWER)
+    assert recall > max(one.recall for one in PUBLISHED["electronic"])
+    assert ndcg > max(one.ndcg for one in PUBLISHED["electronic"])
+
+
+@pytest.mark.parametrize("data", SETS)
+def test_without_log_q_it_is_below_every_published_model(data):
+    without, recalls = on_test(data, f"{TOWER}, without log q")[0], [one.recall for one in PUBLISHED[data]]
+    assert without < min(recalls)
+    assert on_test(data, TOWER)[0] - without > max(recalls) - min(recalls)
+
+
+def test_ease_agrees_with_the_published_one_and_stands_beside_the_towers_on_electronics():
+    for ours, theirs in zip(on_test("gowalla", "ease"), published("gowalla", "EASE"), strict=True):
+        assert abs(ours - theirs) <= 1.5e-4
+    assert all(
+        abs(a - b) < 0.005 for a, b in zip(on_test("electronic", "ease"), on_test("electronic", TOWER), strict=True)
+    )
+
+
+@pytest.mark.parametrize("data", SETS)
+def test_neighbours_add_a_little(data):
+    assert 0 < on_test(data, "history tower and neighbours, d 64")[1] - on_test(data, TOWER)[1] < 0.002
+
+
+def test_more_dimensions_win_on_validation_by_far_and_on_test_in_recall_only():
+    tuned = {side: one["chosen"]["ndcg@20"] for side, one in newest("public-gowalla")["tuned"].items()}
+    assert tuned["history tower, any d"] - tuned[TOWER] > 0.005
+    (recall, ndcg), (few_recall, few_ndcg) = on_test("gowalla", "history tower, any d"), on_test("gowalla", TOWER)
+    assert recall > few_recall and ndcg < few_ndcg
+
+
+@pytest.mark.parametrize("data", SETS)
+def test_every_side_of_a_published_split_had_at_most_twelve_settings_and_towers_three_seeds(data):
+    table = newest(f"public-{data}")
+    assert all(len(one["tried"]) <= 12 for one in table["tuned"].values())
+    assert all(len(row["recall@20"]["seeds"]) == 3 for side, row in table["test"].items() if "tower" in side)

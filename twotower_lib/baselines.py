@@ -216,8 +216,6 @@ class EASESettings:
 
     regularisation: float = 300.0
     """Lambda: added to the diagonal of the Gram matrix."""
-    device: str = "cpu"
-    """Where the Gram matrix is inverted."""
 
     def __post_init__(self) -> None:
         need(self.regularisation > 0, "regularisation", self.regularisation, "above 0")
@@ -240,15 +238,16 @@ class EASE(_Scored):
         out.copy_(torch.from_numpy(histories @ self.weights))
 
 
-def fit_ease(train: Interactions, settings: EASESettings) -> EASE:
+def fit_ease(train: Interactions, settings: EASESettings, device: str = "cpu") -> EASE:
     """Solve min over B of ||X - X B||^2 + lambda ||B||^2 with a diagonal of 0 (Steck 2019, eq. 8).
 
     With P = (X'X + lambda I)^-1 it is B = I - P diagMat(1 / diag P), so off the diagonal B_ij = -P_ij / P_jj. Needs
-    memory for two matrices of items x items, and time of the order of items^3: for catalogues up to about 10,000.
+    memory for two matrices of items x items, and time of the order of items^3: for catalogues up to about 10,000, on a
+    GPU (`device`, where the matrix is inverted) up to about 50,000.
     """
     met = user_item_matrix(train)
     small = train.n_items <= EASE_FLOAT64_ITEMS
-    gram = torch.from_numpy((met.T @ met).astype(np.float64 if small else np.float32).toarray()).to(settings.device)
+    gram = torch.from_numpy((met.T @ met).astype(np.float64 if small else np.float32).toarray()).to(device)
     gram.diagonal().add_(settings.regularisation)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram), out=gram)
     weights = inverse.div_(-inverse.diagonal().clone())
