@@ -153,6 +153,24 @@ def speed() -> str:
     )
 
 
+def peers() -> str:
+    """A step with tables of ids beside TensorFlow Recommenders, and beside the default Adam where tables are large."""
+    lines = ["| one thread, tables of ids, d 64, no corrections | pairs a second | of the first |", "|---|---|---|"]
+    for size, one in result("peers", RESULTS)["adam"].items():
+        rows, theirs = one["rows"], one["fastest_of_tfrs"]
+        labels = {theirs: "TensorFlow Recommenders", "tutorial loop": "tutorial loop", "ours": "**ours**"}
+        for name, label in labels.items():
+            pace = f"{rows[name]['pairs_a_second']:,.0f} | {rows[name]['of_tfrs']:.2f}"
+            lines.append(f"| MovieLens 100K, batch {int(size):,}: {label} | {pace} |")
+    labels = {"bare loop, default Adam": "bare loop, default Adam", "ours": "**ours**"}
+    labels |= {"ours, lazy tables": "**ours**, `train.lazy_tables=true`"}
+    for size, rows in result("speed-tables", RESULTS).items():
+        for name, label in labels.items():
+            pace = f"{rows[name]['pairs_a_second']:,.0f} | {rows[name]['of_default_adam']:.2f}"
+            lines.append(f"| tables of Gowalla's size, batch {int(size):,}: {label} | {pace} |")
+    return "\n".join(lines)
+
+
 LOSSES = {
     "blocked, no log q, no masks": "blocked, bare",
     "blocked, log q and both masks": "blocked, log q and both masks",
@@ -245,6 +263,7 @@ MAKERS = {
     "quickstart": quickstart,
     "results": results,
     "speed": speed,
+    "peers": peers,
     "loss": loss,
     "index": index,
     "trade": trade,
