@@ -56,6 +56,12 @@ def test_log_q_is_worth_most(protocol):
 
 
 @pytest.mark.parametrize("protocol", ["random", "last"])
+def test_what_the_published_splits_taught_makes_no_difference_here(protocol):
+    delta = QUALITY[protocol]["history tower, as on the public splits"]["differences"]["history tower"]
+    assert all(holds_zero(delta[metric]) for metric in ("recall@20", "ndcg@20"))
+
+
+@pytest.mark.parametrize("protocol", ["random", "last"])
 def test_without_log_q_temperatures_are_higher(protocol):
     chosen = {name: side["chosen"]["settings"] for name, side in TUNING[protocol].items()}
     assert chosen["without log q"]["temperature"] >= 2 * chosen["history tower"]["temperature"]
@@ -161,6 +167,10 @@ def test_more_dimensions_win_on_validation_by_far_and_on_test_in_recall_only():
     assert tuned["history tower, any d"] - tuned[TOWER] > 0.005
     (recall, ndcg), (few_recall, few_ndcg) = on_test("gowalla", "history tower, any d"), on_test("gowalla", TOWER)
     assert recall > few_recall and ndcg < few_ndcg
+    assert all(
+        a > b + 0.003
+        for a, b in zip(on_test("electronic", "history tower, any d"), on_test("electronic", TOWER), strict=True)
+    )
 
 
 @pytest.mark.parametrize("data", SETS)
