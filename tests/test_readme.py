@@ -178,3 +178,17 @@ def test_every_side_of_a_published_split_had_at_most_twelve_settings_and_towers_
     table = newest(f"public-{data}")
     assert all(len(one["tried"]) <= 12 for one in table["tuned"].values())
     assert all(len(row["recall@20"]["seeds"]) == 3 for side, row in table["test"].items() if "tower" in side)
+
+
+# --- Speed ------------------------------------------------------------------------------------------------------------
+
+
+def test_at_4096_a_step_with_everything_on_is_faster_than_the_bare_loop():
+    steps = newest("speed-step")
+    assert steps["4096"]["everything on"]["of_bare"] > 1 > steps["1024"]["everything on"]["of_bare"]
+
+
+def test_the_profile_of_a_step_says_the_loss_dominates_at_large_batches_only():
+    shares = newest("loss-profile")
+    of_matmuls = {size: one["aten::mm"] + one["aten::addmm_"] for size, one in shares.items()}
+    assert of_matmuls["8192"] > 0.5 > 0.2 > of_matmuls["1024"]
