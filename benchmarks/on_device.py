@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from twotower_lib.evaluation import Measured, measure
+from twotower_lib.features import Features
 from twotower_lib.protocols import Questions
 from twotower_lib.ranking import Ragged, Recommendations, blocks
 from twotower_lib.retriever import Retriever
-from twotower_lib.towers import embed_catalogue
+from twotower_lib.towers import TwoTower, embed_catalogue
 from twotower_lib.training import Phase
 
 BLOCK = 2048
@@ -44,24 +46,32 @@ class DeviceIndex:
         return best.indices.cpu().numpy(), best.values.cpu().numpy()
 
 
-def asked_on_device(phase: Phase, asked: Questions, k: int) -> Measured:
+def asked_on_device(towers: TwoTower, features: Features, asked: Questions, k: int) -> Measured:
     """What towers reach as they are now."""
-    index = DeviceIndex(embed_catalogue(phase.towers, phase.features), str(phase.towers.log_scale.device))
-    return measure(Retriever(phase.towers, phase.features, index), asked, [k])
+    index = DeviceIndex(embed_catalogue(towers, features), str(towers.log_scale.device))
+    return measure(Retriever(towers, features, index), asked, [k])
 
 
-def epochs(phase: Phase) -> Iterator[int]:
+def epochs(phase: Phase, after_step: Callable[[], None] = lambda: None) -> Iterator[int]:
     """Train to the end of the schedule; the number of epochs that are done, after each."""
     step = 0
     for epoch in range(phase.epochs):
         for batch in phase.batches.epoch(epoch):
             phase.step(batch, step)
+            after_step()
             step += 1
         yield epoch + 1
 
 
-def curve(phase: Phase, asked: Questions, k: int, every: int = 1) -> Iterator[tuple[int, Measured]]:
-    """Train, and every so many epochs and at the end say how many are done and what is reached."""
-    for done in epochs(phase):
+def curve(
+    phase: Phase, asked: Questions, k: int, every: int = 1, decay: float | None = None
+) -> Iterator[tuple[int, Measured]]:
+    """Train, and every so many epochs and at the end say how many are done and what is reached.
+
+    With a decay it is the exponential average of the weights over the steps that is asked, and not the last ones.
+    """
+    average = None if decay is None else AveragedModel(phase.towers, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    towers = phase.towers if average is None else average.module
+    for done in epochs(phase, (lambda: None) if average is None else (lambda: average.update_parameters(phase.towers))):
         if done % every == 0 or done == phase.epochs:
-            yield done, asked_on_device(phase, asked, k)
+            yield done, asked_on_device(towers, phase.features, asked, k)
