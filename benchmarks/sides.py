@@ -11,6 +11,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from on_device import epochs
+
 from twotower_lib.baselines import BaselineSettings, EASESettings, IALSSettings, ItemKNNSettings, fit_baseline
 from twotower_lib.evaluation import Measured, difference, intervals, measure
 from twotower_lib.exercises.results import result
@@ -148,13 +150,10 @@ def measured_towers(phase: Phase, asked: Questions) -> Measured:
     return measure(exact_retriever(phase.towers, phase.features), asked, [K])
 
 
-def trained(recipe: Recipe, prepared: Prepared, split: Split, epochs: int, asked: Questions | None = None) -> Any:
+def trained(recipe: Recipe, prepared: Prepared, split: Split, n_epochs: int, asked: Questions | None = None) -> Any:
     """Train for so many epochs; returns the phase, and what was measured after each epoch where `asked` is given."""
-    phase, curve, step = begin(recipe, prepared, split, epochs), [], 0
-    for epoch in range(epochs):
-        for batch in phase.batches.epoch(epoch):
-            phase.step(batch, step)
-            step += 1
+    phase, curve = begin(recipe, prepared, split, n_epochs), []
+    for _ in epochs(phase):
         if asked is not None:
             curve.append(measured_towers(phase, asked).means)
     return phase, curve
