@@ -251,6 +251,28 @@ def test_published_parts_are_kept_whatever_the_settings_say(protocol, times):
     np.testing.assert_array_equal(np.lexsort(key), np.arange(len(made.events)))
 
 
+def given_in_order(*test_times):
+    """Two users with ten train events each, the second ten times as late, and test events of both."""
+    times = [*range(10), *range(0, 100, 10)]
+    train = events_of([0] * 10 + [1] * 10, [*range(10)] * 2, times, 2, 15)
+    return dataset_of(train, events_of([0, 1, 1], [12, 13, 14], test_times, 2, 15))
+
+
+def test_validation_is_the_end_of_each_user_where_the_test_part_is():
+    for seed in range(20):
+        made = split(given_in_order(9, 90, 95), SplitSettings(valid=0.1, seed=seed))
+        assert pairs(made.valid) == [(0, 9), (1, 9)]
+        assert made.protocol == "given"
+
+
+@pytest.mark.parametrize("times", [(8, 90, 95), (9, 89, 200)])
+def test_validation_is_drawn_where_one_test_event_lies_before_train(times):
+    """Of the same user: everything of the first one lies before the second one's end."""
+    seeds = range(20)
+    drawn = {tuple(pairs(split(given_in_order(*times), SplitSettings(valid=0.1, seed=seed)).valid)) for seed in seeds}
+    assert len(drawn) > 10
+
+
 def test_published_events_keep_their_columns():
     """Times and ratings stay with their events where both parts have them, and go where one lacks them."""
     train = events_of([0] * 4, [0, 1, 2, 3], [40, 30, 20, 10], 1, 6)

@@ -6,13 +6,14 @@ One function a protocol, and each protocol states its leak in one line:
     last     the last share of each user's events is held out; the model knows what other users did later
     time     everything from one moment on is held out; most test users may be new
     users    a share of the users is held out; the model never meets them, and reads a random part of what they did
-    given    train and test are given; as leaky as the protocol of whoever made them; validation is cut at random
+    given    train and test are given; as leaky as the protocol of whoever made them
 
 The events of a held-out user are divided once more: the *fold-in* is known when the user is asked, as a history, and is
 never trained on; the rest is asked (Liang et al. 2018, section 4: 80 % and 20 %).
 
-Validation is cut from the train part by the same protocol. Settings are chosen on it; then `refit()` gives all of train
-back to the model, and test is asked once.
+Validation is cut from the train part by the same protocol; of given parts as `last` does where no test event of a user
+lies before one of train, and at random otherwise. Settings are chosen on it; then `refit()` gives all of train back to
+the model, and test is asked once.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ PROTOCOLS: dict[str, Callable[[Interactions, float, np.random.Generator], Mask]]
     "users": whole_users,
     "given": random_ratio,
 }
-"""How a part is held out. A published split holds out its validation part at random, as its test part was."""
+"""How a part is held out."""
 
 
 def split(dataset: Dataset, settings: SplitSettings) -> Split:
@@ -190,6 +191,7 @@ def split(dataset: Dataset, settings: SplitSettings) -> Split:
     if dataset.test is not None:
         events, is_test = _joined(dataset.interactions, dataset.test)
         settings = replace(settings, protocol="given")
+        hold_out = random_ratio if _n_early(events.take(~is_test), events.take(is_test)) else last_fraction
     elif settings.protocol == "given":
         raise SplitError(
             f"split.protocol = given, but {dataset.name} has no test part", "data.test, or another protocol"
@@ -199,7 +201,7 @@ def split(dataset: Dataset, settings: SplitSettings) -> Split:
         is_test = hold_out(events, settings.test, child(settings.seed, "split", 0))
     part = np.where(is_test, PARTS["test"], PARTS["train"]).astype(np.int8)
     rest = np.flatnonzero(~is_test)
-    is_valid = PROTOCOLS[settings.protocol](events.take(rest), settings.valid, child(settings.seed, "split", 1))
+    is_valid = hold_out(events.take(rest), settings.valid, child(settings.seed, "split", 1))
     part[rest[is_valid]] = PARTS["valid"]
     if settings.protocol == "users":
         held_out = np.flatnonzero(part != PARTS["train"])
@@ -243,16 +245,23 @@ def _check_users(split: Split) -> None:
 
 
 def _check_order(split: Split, early: Part, late: Part) -> None:
-    before, after = split.of(early), split.of(late)
-    assert before.time is not None and after.time is not None
-    owner = (lambda events: events.user) if split.protocol == "last" else (lambda events: np.zeros_like(events.user))
-    newest = np.full(split.events.n_users, np.iinfo(np.int64).min)
-    np.maximum.at(newest, owner(before), before.time)
-    # The last fraction of a user may share a second with what stays; one moment for all may not.
-    limit = newest[owner(after)]
-    late_ones = int((after.time < limit if split.protocol == "last" else after.time <= limit).sum())
+    late_ones = _n_early(split.of(early), split.of(late), of_all=split.protocol == "time")
     if late_ones:
         raise LeakError(f"{late_ones} of the {late} events lie before {early} events", f"all of {early} before {late}")
+
+
+def _n_early(before: Interactions, after: Interactions, of_all: bool = False) -> int:
+    """How many events of `after` lie before the newest of `before`, of the same user or of all; all, without times.
+
+    The last fraction of a user may share a second with what stays; one moment for all may not.
+    """
+    if before.time is None or after.time is None:
+        return len(after)
+    owners, asked = (np.zeros_like(one.user) if of_all else one.user for one in (before, after))
+    newest = np.full(before.n_users, np.iinfo(np.int64).min)
+    np.maximum.at(newest, owners, before.time)
+    limit = newest[asked]
+    return int((after.time <= limit if of_all else after.time < limit).sum())
 
 
 def _need_times(events: Interactions, protocol: str) -> Rows:
