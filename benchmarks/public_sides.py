@@ -224,7 +224,7 @@ IDEAS = {
     "128 dimensions": Idea(("model.dim=128", "train.learning_rate=0.005")),
     "two towers of 64 side by side": Idea(side_by_side=2),
     "256 dimensions": Idea(("model.dim=256", "train.learning_rate=0.004")),
-    "four towers of 64 side by side": Idea(side_by_side=4),
+    "four towers of 64 side by side": Idea(side_by_side=4, sets=("gowalla",)),
     "the history in order, by recency": Idea(
         ("history.mode=before", "history.length=100", "model.pooling=recency"), sets=IN_ORDER
     ),
