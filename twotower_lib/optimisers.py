@@ -48,7 +48,8 @@ class LazyAdam(torch.optim.Optimizer):
         state["mean"].index_copy_(0, rows, mean)
         state["square"].index_copy_(0, rows, square)
         rate = lr * math.sqrt(1 - betas[1] ** state["step"]) / (1 - betas[0] ** state["step"])
-        table.index_add_(0, rows, mean / square.sqrt_().add_(eps), alpha=-rate)
+        moved = table.index_select(0, rows).addcdiv_(mean, square.sqrt_().add_(eps), value=-rate)
+        table.index_copy_(0, rows, moved)
 
 
 def optimisers(model: nn.Module, lr: float, weight_decay: float, lazy_tables: bool) -> list[torch.optim.Optimizer]:

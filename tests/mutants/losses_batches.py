@@ -727,9 +727,30 @@ MUTANTS = [
     mutant(
         "validation cut at random",
         SPLIT,
-        "is_valid = PROTOCOLS[settings.protocol](",
+        "is_valid = hold_out(",
         "is_valid = random_ratio(",
         "test_last_by_hand_with_validation",
+    ),
+    mutant(
+        "validation of given parts always drawn",
+        SPLIT,
+        "if _n_early(events.take(~is_test), events.take(is_test)) else last_fraction",
+        "if True else last_fraction",
+        "test_validation_is_the_end_of_each_user_where_the_test_part_is",
+    ),
+    mutant(
+        "validation of given parts always the end",
+        SPLIT,
+        "if _n_early(events.take(~is_test), events.take(is_test)) else last_fraction",
+        "if len(events) < 0 else last_fraction",
+        "test_validation_is_drawn_where_one_test_event_lies_before_train",
+    ),
+    mutant(
+        "the order of given parts asked of all users together",
+        SPLIT,
+        "after: Interactions, of_all: bool = False) -> int:",
+        "after: Interactions, of_all: bool = True) -> int:",
+        "test_validation_is_the_end_of_each_user_where_the_test_part_is",
     ),
     # --- towers ---
     mutant(
