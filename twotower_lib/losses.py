@@ -420,18 +420,19 @@ def _dropped_cells(
         row: row of each pair of a row and a group, in ascending order.
         group: group of each pair.
     """
-    begin = count.cumsum(0) - count
-    cut = torch.searchsorted(row, row.new_tensor(starts)).tolist()
-    for start, (pair, next_pair) in zip(starts, pairwise(cut), strict=False):
-        wanted = group[pair:next_pair]
-        many = count.index_select(0, wanted)
-        first = begin.index_select(0, wanted).add_(row[pair:next_pair] - start, alpha=n_cand)
+    begin, many = count.cumsum(0) - count, count.index_select(0, group)
+    ends = many.cumsum(0)
+    cut = torch.searchsorted(row, row.new_tensor(starts))
+    # What a block has is told once for all: every such question would make a GPU wait.
+    done = torch.cat([ends.new_zeros(1), ends]).index_select(0, cut).tolist()
+    for block, (pair, next_pair) in enumerate(pairwise(cut.tolist())):
+        here = slice(pair, next_pair)
+        first = begin.index_select(0, group[here]).add_(row[here] - starts[block], alpha=n_cand)
         # From one cell to the next it is a step of 1 within a pair, and a jump to the next pair.
         jump = first.clone()
-        jump[1:] -= (first + many)[:-1] - 1
-        ends = many.cumsum(0)
-        steps = row.new_ones(int(ends[-1:].sum())).index_copy_(0, ends - many, jump)
-        yield steps.cumsum_(0)
+        jump[1:] -= (first + many[here])[:-1] - 1
+        steps = row.new_ones(done[block + 1] - done[block])
+        yield steps.index_copy_(0, ends[here] - many[here] - done[block], jump).cumsum_(0)
 
 
 class _Blocked(torch.autograd.Function):
