@@ -109,6 +109,11 @@ def test_of_people_whom_no_model_met_the_tower_is_not_above_ease():
     assert SIDES[BEST]["recall@20[head]"]["high"] < 0 < SIDES[BEST]["recall@20[torso]"]["low"]
 
 
+def test_tables_that_start_small_change_nothing_there():
+    small = SIDES[f"{BEST}, tables that start small"]
+    assert abs(small["ndcg@100"]["mean"] - SIDES[BEST]["ndcg@100"]["mean"]) < 0.0005
+
+
 def test_the_steps_towards_ease():
     steps = {
         name: one["minus ease"]["ndcg@100"] for name, one in newest("held-out-ideas_latest-small")["ideas"].items()
