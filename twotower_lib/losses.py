@@ -420,19 +420,21 @@ def _dropped_cells(
         row: row of each pair of a row and a group, in ascending order.
         group: group of each pair.
     """
-    begin, many = count.cumsum(0) - count, count.index_select(0, group)
-    ends = many.cumsum(0)
+    begin = count.cumsum(0) - count
     cut = torch.searchsorted(row, row.new_tensor(starts))
-    # What a block has is told once for all: every such question would make a GPU wait.
-    done = torch.cat([ends.new_zeros(1), ends]).index_select(0, cut).tolist()
-    for block, (pair, next_pair) in enumerate(pairwise(cut.tolist())):
-        here = slice(pair, next_pair)
-        first = begin.index_select(0, group[here]).add_(row[here] - starts[block], alpha=n_cand)
+    # How many cells a block has is asked for all blocks together: every such question makes a GPU wait.
+    sizes = nn.functional.pad(count.index_select(0, group).cumsum_(0), (1, 0)).index_select(0, cut).diff()
+
+    def cells(start: int, pairs: tuple[int, int], size: int) -> Tensor:
+        here = slice(*pairs)
+        many = count.index_select(0, group[here])
+        first = begin.index_select(0, group[here]).add_(row[here] - start, alpha=n_cand)
         # From one cell to the next it is a step of 1 within a pair, and a jump to the next pair.
         jump = first.clone()
-        jump[1:] -= (first + many[here])[:-1] - 1
-        steps = row.new_ones(done[block + 1] - done[block])
-        yield steps.index_copy_(0, ends[here] - many[here] - done[block], jump).cumsum_(0)
+        jump[1:] -= (first + many)[:-1] - 1
+        return row.new_ones(size).index_copy_(0, many.cumsum(0) - many, jump).cumsum_(0)
+
+    return map(cells, starts, pairwise(cut.tolist()), sizes.tolist())
 
 
 class _Blocked(torch.autograd.Function):
