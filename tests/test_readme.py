@@ -213,10 +213,13 @@ def test_validation_of_gowalla_promises_what_test_does_not_keep():
     assert on_validation("gowalla", "ease") > on_validation("gowalla", TOWER)
     assert round(on_test("gowalla", "ease")[1] - on_test("gowalla", TOWER)[1], 3) == -0.010
     assert round(on_validation("gowalla", LARGE) - on_validation("gowalla", TOWER), 3) == 0.007
-    assert on_test("gowalla", LARGE)[1] < on_test("gowalla", TOWER)[1]
+    added = [one - few for one, few in zip(on_test("gowalla", LARGE), on_test("gowalla", TOWER), strict=True)]
+    assert [round(one, 4) for one in added] == [0.0015, -0.0009]
 
 
-def test_the_settings_that_yelp2018_chose_are_no_cure_on_gowalla():
+def test_the_settings_that_yelp2018_chose_on_gowalla():
+    own, borrowed = ([on_test("gowalla", side + of) for side in (TOWER, LARGE)] for of in ("", ", chosen on yelp2018"))
+    assert both_above(own[0], borrowed[0]) and both_above(borrowed[1], own[1])
     for side, figures in ((TOWER, (0.1861, 0.1560)), (LARGE, (0.1904, 0.1564))):
         assert tuple(round(one, 4) for one in on_test("gowalla", f"{side}, chosen on yelp2018")) == figures
 
@@ -247,14 +250,14 @@ def test_the_ideas_that_help():
     for data in IDEA_SETS:
         gains = [mean_added(data, f"{dim} dimensions") for dim in (256, 128)]
         assert gains[0] > gains[1] > mean_added(data, "an item's neighbours beside its id") > 0
-        assert 0 < mean_added(data, "two towers of 64 side by side") < gains[1]
+        assert mean_added(data, "two towers of 64 side by side") > 0
 
 
 @pytest.mark.parametrize("data", IDEA_SETS)
 def test_the_ideas_that_do_not_help(data):
     unimportant = ("the classic loss", "the positive left out of the sum (BSL)", "attention over the history")
     unimportant += ("16,384 uniform negatives beside the batch", "batches of 4,096", "one table for history and items")
-    unimportant += ("weight decay .05", "averaged weights")
+    unimportant += ("weight decay .05", "averaged weights", "tables that start at the usual size")
     assert all(abs(mean_added(data, idea)) < 0.0012 for idea in unimportant)
     harmful = ("a learned temperature", "embedding dropout .2", "id and history", "the classic loss, 1.2 x log q")
     needed = ("no item bias", "known positives stay negatives")
