@@ -700,11 +700,12 @@ for data, nature in published.items():
 assert published["electronic"]["drift"] < 1.1 < 1.7 < published["gowalla"]["drift"] < published["yelp2018"]["drift"]
 
 # %% [markdown]
-# Films come and go, and what people do last is not what they did first. The papers that brought Gowalla and Yelp2018,
-# two of the most used test beds, describe their test parts as drawn. They were not: asked, an author wrote that they
-# are [the latest fifth](https://github.com/xiangwang1223/neural_graph_collaborative_filtering/issues/19) of each
-# person. Whoever then chooses settings on a random part of train chooses for another task. The README shows what that
-# costs, under *Is a published split what it is called?*
+# Films come and go, and what people do last is not what they did first. Far above 1 means: not drawn; it does not say
+# why. Papers on Gowalla and Yelp2018, two of the most used test beds, describe the test part as drawn; asked, an author
+# of NGCF wrote that it is [the latest
+# fifth](https://github.com/xiangwang1223/neural_graph_collaborative_filtering/issues/19) of each person's events.
+# Whoever then chooses settings on a random part of train may choose for another task: the README shows what differs,
+# under *Is a published split what it is called?*
 #
 # ## In production
 #
