@@ -129,6 +129,7 @@ def nature() -> str:
 
 
 IDEAS_ON = ("gowalla", "yelp2018")
+IDEA_METRICS = ("recall@20", "ndcg@20")
 
 
 def ideas() -> str:
@@ -149,9 +150,6 @@ def ideas() -> str:
         worth = [sum(values) / len(values) for (_, name), values in added.items() if name == "ndcg@20"]
         rows.append((sum(worth) / len(worth), f"| {idea} | {' | '.join(cells)} |"))
     return "\n".join([*head, f"| **{base}** | {' | '.join(whole)} |", *(row for _, row in sorted(rows, reverse=True))])
-
-
-IDEA_METRICS = ("recall@20", "ndcg@20")
 
 
 def of_seeds(values: list[float], sign: str) -> str:
